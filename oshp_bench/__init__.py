@@ -1,0 +1,34 @@
+"""oshp-bench: tailor datasets to one-shot human parsing, run methods, score predictions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oshp_bench.lazy import imported_at_first_use
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from oshp_bench.baselines.episodes import Episode as Episode
+    from oshp_bench.baselines.episodes import Episodes as Episodes
+    from oshp_bench.baselines.episodes import ImageCache as ImageCache
+    from oshp_bench.baselines.methods import Method as Method
+    from oshp_bench.baselines.writer import PredictionWriter as PredictionWriter
+    from oshp_bench.datasets.sources import find_source as find_source
+    from oshp_bench.errors import OshpError as OshpError
+    from oshp_bench.manifest import Manifest as Manifest
+    from oshp_bench.manifest import load_manifest as load_manifest
+
+_HOMES = {
+    "Episode": "baselines.episodes",
+    "Episodes": "baselines.episodes",
+    "ImageCache": "baselines.episodes",
+    "Method": "baselines.methods",
+    "PredictionWriter": "baselines.writer",
+    "find_source": "datasets.sources",
+    "OshpError": "errors",
+    "Manifest": "manifest",
+    "load_manifest": "manifest",
+}
+__all__ = list(_HOMES)
+__getattr__ = imported_at_first_use(__name__, _HOMES)

@@ -1,0 +1,259 @@
+"""Reads and writes photos and label masks, strictly: what a file does not clearly say is refused with a hint."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import warnings
+import zlib
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from oshp_bench.datasets.matlab import read_matrix
+from oshp_bench.errors import OshpError
+from oshp_bench.files import read_at_most, written_whole
+
+Mask = NDArray[np.uint8]
+Photo = NDArray[np.uint8]
+
+IGNORE = 255
+MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 256 << 20
+_TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+)
+# What Pillow multiplies the numbers of grey PNGs by; in a label mask the stored number is the label.
+_GREY_SCALE = {"1": 255, "L;2": 85, "L;4": 17}
+
+
+class ImageProblem(Exception):
+    """A picture that cannot be used; the message says why, the caller knows which one."""
+
+
+def open_image(data: bytes | Path, formats: tuple[str, ...]) -> Image.Image:
+    """Opens a picture; no pixel is decoded yet. A PNG's checksums are verified, which Pillow does not.
+
+    Raises:
+        ImageProblem: not a whole picture of these formats, animated, 16 bits, or of more than 64 million pixels.
+    """
+    if isinstance(data, Path):
+        data = _content(data)
+    if data.startswith(_PNG) and "PNG" in formats:
+        _check_png(data)
+    try:
+        # Warnings are of damaged metadata, which nobody reads here; a checked PNG gives none.
+        with nullcontext() if data.startswith(_PNG) else warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError as error:
+        raise ImageProblem(_TOO_LARGE) from error
+    except _BROKEN as error:
+        raise ImageProblem(_why_unreadable(data, formats)) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageProblem(_TOO_LARGE)
+    return image
+
+
+def decode(image: Image.Image) -> NDArray[np.uint8]:
+    """Decodes an opened picture as it is stored: uint8 [H, W] or [H, W, channels].
+
+    Raises:
+        ImageProblem: truncated or damaged data.
+    """
+    tile = getattr(image, "tile", None)
+    rawmode = str(tile[0][3]) if tile else ""
+    try:
+        pixels = np.asarray(image)
+    except _BROKEN as error:
+        raise ImageProblem(f"truncated or damaged ({error})") from error
+    # The view is for 1 bit, bytes of 0 and 255 that numpy takes for booleans.
+    return pixels.view(np.uint8) // np.uint8(_GREY_SCALE[rawmode]) if rawmode in _GREY_SCALE else pixels
+
+
+def read_mask(path: Path) -> Mask:
+    """Reads a label mask: uint8 [H, W], the stored numbers.
+
+    Palette and grey masks of 1 to 8 bits are taken as they are, colour pictures only where all channels are equal.
+
+    Raises:
+        ImageProblem: not a PNG, damaged, 16 bits, or a colour picture.
+    """
+    image = open_image(path, ("PNG",))
+    if image.mode in ("1", "L", "P"):
+        return decode(image)
+    if image.mode not in ("LA", "RGB", "RGBA"):
+        raise ImageProblem(f"mode {image.mode}; a label mask has 8 bits, grey or palette")
+    pixels = decode(image)
+    labels = pixels[..., 0]
+    colours = pixels.shape[2] - (image.mode in ("LA", "RGBA"))
+    if any((pixels[..., channel] != labels).any() for channel in range(1, colours)):
+        raise ImageProblem("a colour picture, not a label mask; look for the folder whose PNGs hold label numbers")
+    return np.ascontiguousarray(labels)
+
+
+def read_photo(path: Path) -> Photo:
+    """Reads a photo: uint8 [H, W, 3] RGB; grey photos get three equal channels.
+
+    Raises:
+        ImageProblem: not a JPEG or PNG, truncated or damaged.
+    """
+    image = open_image(path, ("JPEG", "PNG"))
+    try:
+        # By way of RGBA, as Pillow warns of palettes with transparency.
+        return np.asarray((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))
+    except _BROKEN as error:
+        raise ImageProblem(f"truncated or damaged ({error})") from error
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Height and width from a photo's header; a file without its end is refused as truncated.
+
+    Raises:
+        ImageProblem: not a JPEG or PNG, or cut off.
+    """
+    head, tail = _ends(path)
+    if not head.startswith(_JPEG):
+        # A PNG's end is checked on opening.
+        image = open_image(path, ("JPEG", "PNG"))
+        return image.height, image.width
+    # Some cameras pad the file, so the mark need not be its last two bytes.
+    if b"\xff\xd9" not in tail:
+        raise ImageProblem("truncated: the JPEG's end is missing")
+    try:
+        image = open_image(head, ("JPEG",))
+    except ImageProblem:
+        # A long preview or colour profile stands before the size.
+        image = open_image(path, ("JPEG",))
+    return image.height, image.width
+
+
+def read_mat_mask(path: Path, variable: str) -> Mask:
+    """Reads a label mask from a MATLAB file (version 5 to 7): uint8 [H, W].
+
+    Raises:
+        ImageProblem: not such a file, no such variable, not a matrix of labels 0..255.
+    """
+    try:
+        matrix = read_matrix(_content(path), variable, MAX_PIXELS)
+    except (ValueError, struct.error, zlib.error) as error:
+        raise ImageProblem(f"not a readable MATLAB file ({error})") from error
+    if matrix is None:
+        raise ImageProblem(f"holds no variable {variable!r}")
+    with np.errstate(invalid="ignore"):
+        labels = np.ascontiguousarray(matrix, dtype=np.uint8)
+    if matrix.dtype != np.uint8 and (labels != matrix).any():
+        raise ImageProblem(f"{variable!r} holds numbers other than 0..255")
+    return labels
+
+
+def mask_png(mask: Mask, palette: bytes) -> bytes:
+    """Encodes a mask as a palette PNG.
+
+    Args:
+        mask: uint8 [H, W]; the numbers become palette indices.
+        palette: 768 bytes, red, green, blue of every index.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(palette)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def write_mask(path: Path, mask: Mask, palette: bytes) -> None:
+    """Writes a mask as a palette PNG, whole or not at all; see mask_png."""
+    content = mask_png(mask, palette)
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def pixel_digest(mask: Mask) -> str:
+    """The digest of a mask's size and pixels, whatever encoder wrote the file: "sha256:" and 64 digits."""
+    digest = hashlib.sha256(f"{mask.shape[0]}x{mask.shape[1]}:".encode())
+    digest.update(np.ascontiguousarray(mask).data)
+    return "sha256:" + digest.hexdigest()
+
+
+def resize_nearest(mask: Mask, height: int, width: int) -> Mask:
+    """Resizes by nearest neighbour: row i of the result is row (i * H) // height of the mask, columns likewise."""
+    rows = np.arange(height) * mask.shape[0] // height
+    columns = np.arange(width) * mask.shape[1] // width
+    resized: Mask = mask.take(rows, axis=0).take(columns, axis=1)
+    return resized
+
+
+def at_path(path: Path, problem: ImageProblem) -> OshpError:
+    """The error of a picture that lies at this path."""
+    return OshpError(f"{path}: {problem}")
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """A file's first 8,192 and last 64 bytes: of a photo that is all a scan needs, and large files cost time."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = file.read(8192)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
+            return head, file.read()
+    except FileNotFoundError as error:
+        raise ImageProblem("does not exist") from error
+    except OSError as error:
+        raise ImageProblem(f"cannot be read ({error.strerror})") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        data = read_at_most(path, MAX_FILE_BYTES)
+    except FileNotFoundError as error:
+        raise ImageProblem("does not exist") from error
+    except OSError as error:
+        raise ImageProblem(f"cannot be read ({error.strerror})") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageProblem(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+    return data
+
+
+def _check_png(data: bytes) -> None:
+    """Refuses a PNG that is cut off or whose checksums do not fit: Pillow would hand out wrong pixels silently."""
+    view = memoryview(data)
+    start, kind = len(_PNG), b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, start) if start + 12 <= len(data) else (len(data), b"")
+        end = start + 8 + length
+        if end + 4 > len(data):
+            raise ImageProblem("truncated: the PNG's end is missing")
+        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            raise ImageProblem("damaged: a checksum of the PNG does not fit")
+        if kind == b"IHDR" and length == 13:
+            width, height, bits = struct.unpack_from(">IIB", data, start + 8)
+            if width * height > MAX_PIXELS:
+                raise ImageProblem(f"{width}x{height} pixels are more than we read")
+            if bits == 16:
+                raise ImageProblem("16 bits a channel; 8 are needed")
+        if kind == b"acTL":
+            raise ImageProblem("animated; a single picture is needed")
+        start = end + 4
+
+
+def _why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
+    wanted = " or ".join(formats)
+    if not data:
+        return "an empty file"
+    if data.startswith(_JPEG):
+        if "JPEG" in formats:
+            return "a JPEG that is truncated or damaged"
+        return f"a JPEG, not a {wanted}; JPEG changes the numbers, so labels cannot be stored in it"
+    return f"not a {wanted}, or damaged"

@@ -1,0 +1,347 @@
+"""Datasets as data: label tables, merges, folds, pools and layouts, read from `specs/*.toml` or a user's TOML file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.datasets.images import IGNORE
+from oshp_bench.datasets.schema import Reader
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.files import read_toml
+
+FORMAT = "oshp-dataset/1"
+SPECS = Path(__file__).with_name("specs")
+POOLS = ("query_train", "support_train", "query_test", "support_test")
+BACKGROUND = "background"
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+VERSION_PATTERN = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
+# Where a lookup table says that a mask holds a number which is no label of the dataset.
+UNKNOWN = 254
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """A class after the merge: its id and the source labels that make it up."""
+
+    id: int
+    name: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where the images of one id list lie under a layout's root; `{id}` stands for the image id.
+
+    Attributes:
+        ids: a text file of ids; None where every mask of the folder counts.
+        variable: the MATLAB variable, for `.mat` masks.
+        presence: a table of the classes present in every image, used where masks are not at hand.
+        drawn: the number of images of the embedded dataset, which is drawn and has no files.
+    """
+
+    list: str
+    photo: str | None = None
+    mask: str | None = None
+    ids: str | None = None
+    variable: str | None = None
+    presence: str | None = None
+    drawn: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a dataset is found on disks."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Replaces one raw label by another in the whole of some images, before the merge."""
+
+    source: str
+    target: str
+    ids: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the numbers in a dataset's masks mean and where its files lie.
+
+    Attributes:
+        labels: the source labels; a label's index is its number in the masks.
+        classes: the classes after the merge, background first, then by id.
+        exclude: images left out, with the reason.
+        source_separator: an image id up to this is the name of its source (ATR `2500_12` -> `2500`); "" = one source.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    classes: tuple[ClassSpec, ...]
+    exclude: Mapping[str, str] = field(default_factory=dict)
+    corrections: tuple[Correction, ...] = ()
+    source_separator: str = ""
+    get: str = ""
+    tree: str = ""
+    layouts: tuple[Layout, ...] = ()
+
+    @cached_property
+    def merge(self) -> NDArray[np.uint8]:
+        """The class id of every number a mask may hold: uint8 [256]; 255 stays ignore, no label gives 254."""
+        table = np.full(256, UNKNOWN, np.uint8)
+        table[IGNORE] = IGNORE
+        number = {name: index for index, name in enumerate(self.labels)}
+        for spec in self.classes:
+            table[[number[label] for label in spec.labels]] = spec.id
+        return table
+
+    @cached_property
+    def removed_labels(self) -> frozenset[int]:
+        """The numbers of source labels that are no class id after the merge."""
+        return frozenset(range(len(self.labels))) - {spec.id for spec in self.classes}
+
+    def source_of(self, image_id: str) -> str:
+        """The source an image comes from: the id up to the separator."""
+        return image_id.split(self.source_separator, 1)[0] if self.source_separator else ""
+
+    def corrections_of(self, image_id: str) -> NDArray[np.uint8] | None:
+        """The table that corrects an image's raw labels: uint8 [256], or None where there is nothing to correct."""
+        mine = [correction for correction in self.corrections if image_id in correction.ids]
+        if not mine:
+            return None
+        table = np.arange(256, dtype=np.uint8)
+        for correction in mine:
+            table[self.labels.index(correction.source)] = self.labels.index(correction.target)
+        return table
+
+
+@dataclass(frozen=True)
+class OfficialRule:
+    """The parameters of the official rule that draws test pairs.
+
+    Attributes:
+        order: class ids in sampling order, rarest first.
+        supports: "unused" (an image supports once) or "cyclic" (supports come round again).
+        min_pixels: an image holds a class from this many pixels on.
+    """
+
+    order: tuple[int, ...]
+    queries_per_class: int
+    supports_per_query: int
+    supports: str
+    min_pixels: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A dataset and how it is tailored to OSHP.
+
+    Attributes:
+        version: the semantic version of the manifests made by this spec.
+        folds: the novel class ids of every fold.
+        lists: id lists cut out of another list, as ranges of its sorted ids.
+        counts: how many ids a list must have.
+        pools: pool -> (list, start, stop) in the list's sorted ids; stop None = to the end.
+    """
+
+    dataset: Dataset
+    version: str
+    folds: Mapping[int, tuple[int, ...]]
+    lists: Mapping[str, tuple[str, tuple[tuple[int, int], ...]]]
+    counts: Mapping[str, int]
+    pools: Mapping[str, tuple[str, int, int | None]]
+    official: OfficialRule
+
+
+def builtin_specs() -> dict[str, Path]:
+    """The TOML files of the datasets that come with the package, by name."""
+    return {path.stem: path for path in sorted(SPECS.glob("*.toml"))}
+
+
+def load_spec(name_or_path: str) -> Spec:
+    """Loads a dataset spec by name, or a user's own by path.
+
+    Raises:
+        OshpError: no such spec, or every mistake in it.
+    """
+    known = builtin_specs()
+    path = known.get(name_or_path, Path(name_or_path))
+    if path.suffix != ".toml":
+        raise OshpError(f"{name_or_path}: no dataset of that name; known: {', '.join(known)}, or give a .toml file")
+    return parse_spec(read_toml(path), str(path))
+
+
+def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
+    """Builds a spec from the members of its TOML file (docs/own_dataset.md lists them).
+
+    Raises:
+        OshpError: every mistake in it, a line each.
+    """
+    reader = Reader(content, origin)
+    if reader.text("format") != FORMAT:
+        reader.wrong(f'format is not "{FORMAT}"')
+    dataset = parse_dataset(reader)
+    ids = {spec.name: spec.id for spec in dataset.classes}
+
+    def class_ids(names: tuple[str, ...], where: str) -> tuple[int, ...]:
+        for name, times in Counter(names).items():
+            if name not in ids or name == BACKGROUND:
+                reader.wrong(f"{where} names {name!r}, which is no class")
+            elif times > 1:
+                reader.wrong(f"{where} names {name!r} twice")
+        return tuple(ids[name] for name in names if name in ids and name != BACKGROUND)
+
+    folds: dict[int, tuple[int, ...]] = {}
+    for fold, names in reader.table("folds").lists_of_text():
+        if not re.fullmatch(r"[1-9][0-9]?", fold):
+            reader.wrong(f"fold {fold!r} is not a number from 1 to 99")
+            continue
+        folds[int(fold)] = class_ids(names, f"fold {fold}")
+        if not names or len(set(names)) >= len(dataset.classes) - 1:
+            reader.wrong(f"fold {fold} needs novel classes and must leave base classes")
+    reader.wrong_if(not folds, "folds holds no fold")
+    official = _official(reader.table("official"), class_ids)
+    absent = {spec.id for spec in dataset.classes} - set(official.order) - {0}
+    reader.wrong_if(absent, f"official.order lacks {', '.join(s.name for s in dataset.classes if s.id in absent)}")
+    given = {part.list for layout in dataset.layouts for part in layout.parts}
+    lists = dict(_lists(reader.table("lists", optional=True), given))
+    pools = dict(_pools(reader.table("pools"), given | set(lists)))
+    counted = reader.table("counts", optional=True)
+    counts = {name: counted.integer(name, least=1) for name in counted}
+    for name in counts.keys() - given - lists.keys():
+        reader.wrong(f"counts name the list {name!r}, which neither layouts nor lists give")
+    version = reader.text("version")
+    reader.wrong_if(not VERSION_PATTERN.fullmatch(version), f"version {version!r} is not like 1.0.0")
+    reader.unknown_members()
+    raise_problems(reader.problems)
+    return Spec(dataset, version, folds, lists, counts, pools, official)
+
+
+def parse_dataset(reader: Reader) -> Dataset:
+    """Reads the members that say what the masks mean; mistakes are noted in the reader."""
+    name = reader.text("name")
+    reader.wrong_if(not NAME_PATTERN.fullmatch(name), f"name {name!r} is not lower-case letters, digits, - and _")
+    labels = reader.texts("labels")
+    reader.wrong_if(not 2 <= len(labels) <= 254, "labels must be 2 to 254 names")
+    for label, times in Counter(labels).items():
+        reader.wrong_if(times > 1, f"label {label!r} stands twice in labels")
+        reader.wrong_if(not _is_name(label), f"label {label!r} is not 1 to 64 printable characters")
+    classes = sorted(_classes(reader, labels), key=lambda spec: spec.id)
+    corrections = tuple(
+        Correction(entry.text("from"), entry.text("to"), frozenset(entry.texts("ids")))
+        for entry in reader.tables("corrections", optional=True)
+    )
+    for correction in corrections:
+        for label in (correction.source, correction.target):
+            reader.wrong_if(label not in labels, f"corrections name {label!r}, which is no label")
+    changed = Counter((correction.source, image) for correction in corrections for image in correction.ids)
+    for (label, image), times in changed.items():
+        reader.wrong_if(times > 1, f"corrections change {label!r} of image {image!r} twice")
+    exclude = reader.table("exclude", optional=True)
+    return Dataset(
+        name=name,
+        title=reader.text("title", optional=True) or name,
+        labels=labels,
+        classes=tuple(classes),
+        exclude={image: exclude.text(image) for image in exclude},
+        corrections=corrections,
+        source_separator=reader.text("source_separator", optional=True),
+        get=reader.text("get", optional=True),
+        tree=reader.text("tree", optional=True),
+        layouts=tuple(_layout(entry) for entry in reader.tables("layouts", optional=True)),
+    )
+
+
+def _classes(reader: Reader, labels: tuple[str, ...]) -> Iterator[ClassSpec]:
+    removed = reader.texts("removed", optional=True)
+    owner = {label: f"removed ({label})" for label in removed}
+    seen_ids: dict[int, str] = {0: BACKGROUND}
+    yield ClassSpec(0, BACKGROUND, (*labels[:1], *(label for label in labels if label in removed)))
+    for label in removed:
+        reader.wrong_if(label not in labels[1:], f"removed names {label!r}, which is no label (or is background)")
+    table = reader.table("classes")
+    for name in table:
+        entry = table.table(name)
+        class_id = entry.integer("id", least=1, most=253)
+        mine = entry.texts("labels")
+        reader.wrong_if(name == BACKGROUND, "classes must not list background: it is label 0 and what is removed")
+        reader.wrong_if(not _is_name(name), f"class {name!r} is not 1 to 64 printable characters")
+        reader.wrong_if(not mine, f"class {name!r} has no labels")
+        if class_id in seen_ids:
+            reader.wrong(f"class {name!r} has the id {class_id} of {seen_ids[class_id]!r}")
+        seen_ids[class_id] = name
+        for label in mine:
+            if label not in labels[1:]:
+                reader.wrong(f"class {name!r} merges {label!r}, which is no label (or is background)")
+            elif label in owner:
+                reader.wrong(f"label {label!r} is merged twice: into {owner[label]!r} and {name!r}")
+            owner[label] = name
+        if name != BACKGROUND:
+            yield ClassSpec(class_id, name, tuple(label for label in mine if label in labels))
+    left = [label for label in labels[1:] if label not in owner]
+    reader.wrong_if(left, f"labels in no class and not removed: {', '.join(left)}")
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= 64 and text.isprintable()
+
+
+def _official(table: Reader, class_ids: Any) -> OfficialRule:
+    supports = table.text("supports")
+    table.wrong_if(supports not in ("unused", "cyclic"), 'supports must be "unused" or "cyclic"')
+    return OfficialRule(
+        order=class_ids(table.texts("order"), "official.order"),
+        queries_per_class=table.integer("queries_per_class", least=1),
+        supports_per_query=table.integer("supports_per_query", least=1),
+        supports=supports,
+        min_pixels=table.integer("min_pixels", least=1),
+    )
+
+
+def _lists(table: Reader, given: set[str]) -> Iterator[tuple[str, tuple[str, tuple[tuple[int, int], ...]]]]:
+    for name in table:
+        entry = table.table(name)
+        source = entry.text("of")
+        entry.wrong_if(source not in given, f"cut out of the list {source!r}, which no layout gives")
+        ranges = entry.ranges("ranges")
+        yield name, (source, ranges)
+
+
+def _pools(table: Reader, lists: set[str]) -> Iterator[tuple[str, tuple[str, int, int | None]]]:
+    for pool in POOLS:
+        entry = table.table(pool)
+        source = entry.text("list")
+        entry.wrong_if(source not in lists, f"taken from the list {source!r}, which neither layouts nor lists give")
+        start = entry.integer("start", least=0, default=0)
+        stop = entry.integer("stop", least=start + 1) if "stop" in entry else None
+        yield pool, (source, start, stop)
+
+
+def _layout(table: Reader) -> Layout:
+    parts = []
+    for entry in table.tables("parts"):
+        part = Part(
+            list=entry.text("list"),
+            photo=entry.pattern("photo"),
+            mask=entry.pattern("mask"),
+            ids=entry.relative_path("ids"),
+            variable=entry.text("variable", optional=True) or None,
+            presence=entry.relative_path("presence"),
+            drawn=entry.integer("drawn", least=1, most=100_000) if "drawn" in entry else None,
+        )
+        entry.wrong_if(not (part.ids or part.drawn or (part.photo and part.mask)), "needs ids, or photo and mask")
+        parts.append(part)
+    table.wrong_if(not parts, "has no parts")
+    return Layout(table.text("name"), tuple(parts))

@@ -1,0 +1,183 @@
+"""Reads nested tables of unknown origin and notes every mistake with its place, instead of stopping at the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+_MOST_TEXT = 20_000
+_MOST_SHOWN = 500
+
+
+class Reader:
+    """A table being read.
+
+    A member that is missing or of the wrong type gives a problem and a harmless value, so that reading goes on.
+
+    Args:
+        content: the table.
+        origin: the file's name; it starts every problem.
+        place: the table's name within the file.
+    """
+
+    def __init__(self, content: Mapping[str, Any], origin: str, place: str = ""):
+        self._content = content
+        self._origin = origin
+        self._place = place
+        self._seen: set[str] = set()
+        self._tables: list[Reader] = []
+        # A dict, as it keeps the order and drops what is said twice; nested tables share it.
+        self._noted: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        self._seen.update(self._content)
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._content
+
+    @property
+    def problems(self) -> list[str]:
+        """Every problem noted so far, here and in nested tables."""
+        return list(self._noted)
+
+    def wrong(self, what: str) -> None:
+        """Notes a problem."""
+        what = f"{self._place}: {what}" if self._place else what
+        if not what.isprintable():
+            what = "".join(each if each.isprintable() else repr(each)[1:-1] for each in what)
+        self._noted[f"{self._origin}: {what if len(what) <= _MOST_SHOWN else what[:_MOST_SHOWN] + ' ...'}"] = None
+
+    def wrong_if(self, condition: object, what: str) -> None:
+        """Notes a problem if the condition holds."""
+        if condition:
+            self.wrong(what)
+
+    def unknown_members(self) -> None:
+        """Notes the members that nobody asked for, here and in the tables read from here: most are misspelt."""
+        for key in sorted(self._content.keys() - self._seen):
+            self.wrong(f"unknown member {shown(key)}")
+        for table in self._tables:
+            table.unknown_members()
+
+    def text(self, key: str, *, optional: bool = False) -> str:
+        value = self._get(key, str, "a text", "", optional)
+        self.wrong_if(len(value) > _MOST_TEXT, f"{key} is longer than {_MOST_TEXT} characters")
+        return str(value)
+
+    def integer(self, key: str, *, least: int, most: int = 10**9, default: int | None = None) -> int:
+        value = self._get(key, int, "a whole number", least if default is None else default, default is not None)
+        if not least <= value <= most:
+            self.wrong(f"{key} is {value}, not a number from {least} to {most}")
+            return least
+        return int(value)
+
+    def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
+        return self._texts(key, self._get(key, list, "a list of texts", [], optional))
+
+    def lists_of_text(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for key in self:
+            yield key, self._texts(key, self._get(key, list, "a list of texts", [], False))
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        values = self._get(key, list, "a list of whole numbers", [], False)
+        self.wrong_if(not all(type(value) is int for value in values), f"{key} holds what is no whole number")
+        return tuple(value for value in values if type(value) is int)
+
+    def ranges(self, key: str) -> tuple[tuple[int, int], ...]:
+        ranges = []
+        for item in self._get(key, list, "a list of [start, stop]", [], False):
+            if (
+                isinstance(item, list)
+                and len(item) == 2
+                and all(type(n) is int for n in item)
+                and 0 <= item[0] < item[1]
+            ):
+                ranges.append((item[0], item[1]))
+            else:
+                self.wrong(f"{key} holds {shown(item)}, not [start, stop] with 0 <= start < stop")
+        return tuple(ranges)
+
+    def everything(self) -> dict[str, Any]:
+        """All members as they are, whatever their names and types."""
+        return {key: self._content[key] for key in self}
+
+    def absent(self, key: str) -> bool:
+        """Whether a member is missing or null."""
+        self._seen.add(key)
+        return self._content.get(key) is None
+
+    def class_id_list(self, key: str) -> tuple[int, ...]:
+        values = self._get(key, list, "a list of class ids", [], False)
+        return self._checked_class_ids(key, values)
+
+    def class_id_lists(self, key: str) -> tuple[tuple[int, ...], ...]:
+        values = self._get(key, list, "a list of lists of class ids", [], False)
+        self.wrong_if(not all(type(each) is list for each in values), f"{key} holds what is no list of class ids")
+        return tuple(self._checked_class_ids(key, each) for each in values if type(each) is list)
+
+    def table(self, key: str, *, optional: bool = False) -> Reader:
+        return self._nested(self._get(key, dict, "a table", {}, optional), key)
+
+    def tables(self, key: str, *, optional: bool = False) -> Iterator[Reader]:
+        for number, item in enumerate(self._get(key, list, "a list of tables", [], optional), 1):
+            if isinstance(item, dict):
+                yield self._nested(item, f"{key} {number}")
+            else:
+                self.wrong(f"{key} {number} is not a table")
+
+    def relative_path(self, key: str) -> str | None:
+        value = self.text(key, optional=True)
+        if not value:
+            return None
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value:
+            self.wrong(f"{key} {shown(value)} leaves the dataset's folder")
+            return None
+        return value
+
+    def pattern(self, key: str) -> str | None:
+        value = self.relative_path(key)
+        once = value is None or (value.count("{id}") == 1 and "{id}" in PurePosixPath(value).name)
+        self.wrong_if(not once, f"{key} {shown(value)} does not hold {{id}} once, in the file's name")
+        return value
+
+    def _nested(self, content: Mapping[str, Any], key: str) -> Reader:
+        nested = Reader(content, self._origin, f"{self._place}.{key}" if self._place else key)
+        nested._noted = self._noted
+        self._tables.append(nested)
+        return nested
+
+    def _get(self, key: str, kind: type, kind_name: str, default: Any, optional: bool) -> Any:
+        self._seen.add(key)
+        if key not in self._content:
+            self.wrong_if(not optional, f"{key} is missing")
+            return default
+        value = self._content[key]
+        if type(value) is not kind:
+            self.wrong(f"{key} is {shown(value)}, not {kind_name}")
+            return default
+        return value
+
+    def _checked_class_ids(self, key: str, values: list[Any]) -> tuple[int, ...]:
+        # One pass over the types first: these lists are long.
+        if all(type(value) is int and 0 < value < 254 for value in values):
+            return tuple(values)
+        self.wrong(f"{key} holds what is no class id from 1 to 253")
+        return ()
+
+    def _texts(self, key: str, values: list[Any]) -> tuple[str, ...]:
+        for value in values:
+            if not isinstance(value, str):
+                self.wrong(f"{key} holds {shown(value)}, not a text")
+        return tuple(value for value in values if isinstance(value, str))
+
+
+def shown(value: object) -> str:
+    """A value of unknown origin as a short piece of one line."""
+    return re.sub(r"\s+", " ", repr(value))[:60]

@@ -1,0 +1,293 @@
+"""Finds a dataset's photos and masks in every known layout; one Source gives them by image id."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from oshp_bench.datasets import images
+from oshp_bench.datasets.labels import ID_PATTERN, UNKNOWN, Dataset, Layout, Part
+from oshp_bench.errors import OshpError
+from oshp_bench.files import read_bounded
+
+_SEARCH_DEPTH = 3
+_MOST_FOLDERS = 2_000
+_MAX_LIST_BYTES = 64 << 20
+_YES_NO = {"0": False, "1": True}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset on this machine.
+
+    Attributes:
+        root: the folder that the layout's paths start from.
+    """
+
+    dataset: Dataset
+    layout: Layout
+    root: Path
+
+    @cached_property
+    def lists(self) -> Mapping[str, tuple[str, ...]]:
+        """The image ids of every list the layout gives, sorted as strings, exclusions left out.
+
+        Raises:
+            OshpError: an unreadable list or an id that is not letters, digits, - and _.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for part in self.layout.parts:
+            ids, origin = self._ids(part)
+            strange = [image_id for image_id in ids if not ID_PATTERN.fullmatch(image_id)]
+            if strange:
+                raise OshpError(f"{origin}: {strange[0][:80]!r} is no image id (letters, digits, - and _)")
+            kept = sorted(set(ids) - self.dataset.exclude.keys())
+            found[part.list] = tuple(sorted({*found.get(part.list, ()), *kept}))
+        return found
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether masks are at hand, and not just tables of the classes present."""
+        return all(part.mask or part.drawn for part in self.layout.parts)
+
+    @cached_property
+    def presence(self) -> Mapping[str, frozenset[int]]:
+        """The source labels present in every image that the layout's tables list.
+
+        Raises:
+            OshpError: a table that is not understood.
+        """
+        tables = {part.presence for part in self.layout.parts if part.presence}
+        return {
+            image: labels for table in tables for image, labels in read_presence(self.root / table, self.dataset.labels)
+        }
+
+    def photo_path(self, image_id: str) -> Path | None:
+        """Where an image's photo lies; None in an embedded dataset."""
+        return self._path(self._part(image_id).photo, image_id)
+
+    def mask_path(self, image_id: str) -> Path | None:
+        """Where an image's mask lies; None in an embedded dataset."""
+        return self._path(self._part(image_id).mask, image_id)
+
+    def photo(self, image_id: str) -> images.Photo:
+        """Reads a photo: uint8 [H, W, 3] RGB.
+
+        Raises:
+            OshpError: missing, truncated or not a photo.
+        """
+        part = self._part(image_id)
+        if part.drawn:
+            return _draw(part.drawn, image_id)[0]
+        path = self._needed(self.photo_path(image_id), image_id, "photo")
+        try:
+            return images.read_photo(path)
+        except images.ImageProblem as problem:
+            raise images.at_path(path, problem) from problem
+
+    def mask(self, image_id: str) -> images.Mask:
+        """Reads a mask of source labels, corrections applied: uint8 [H, W]; 255 = ignore.
+
+        Raises:
+            OshpError: missing, damaged, a colour picture, or numbers that are no labels.
+        """
+        part = self._part(image_id)
+        if part.drawn:
+            return _draw(part.drawn, image_id)[1]
+        path = self._needed(self.mask_path(image_id), image_id, "mask")
+        try:
+            mask = images.read_mat_mask(path, part.variable) if part.variable else images.read_mask(path)
+        except images.ImageProblem as problem:
+            raise images.at_path(path, problem) from problem
+        correction = self.dataset.corrections_of(image_id)
+        return mask if correction is None else correction.take(mask)
+
+    def merged_mask(self, image_id: str) -> images.Mask:
+        """Reads a mask after the merge: uint8 [H, W] of class ids; 255 = ignore.
+
+        Raises:
+            OshpError: as mask().
+        """
+        merged = self.dataset.merge.take(self.mask(image_id))
+        if (merged == UNKNOWN).any():
+            raise OshpError(unknown_label_problem(self, image_id))
+        return merged
+
+    def photo_size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of a photo, from its header where there is a file.
+
+        Raises:
+            ImageProblem: missing, cut off or not a photo.
+        """
+        part = self._part(image_id)
+        if part.drawn:
+            height, width = _draw(part.drawn, image_id)[1].shape
+            return height, width
+        return images.photo_size(self._needed(self.photo_path(image_id), image_id, "photo"))
+
+    def _ids(self, part: Part) -> tuple[Sequence[str], str]:
+        if part.drawn:
+            return _drawn_ids(part.drawn), self.dataset.name
+        if part.ids:
+            path = self.root / part.ids
+            try:
+                return read_bounded(path, _MAX_LIST_BYTES).decode("utf-8-sig").split(), str(path)
+            except UnicodeDecodeError as error:
+                raise OshpError(f"{path}: not a text file of image ids") from error
+        pattern = self.root / (part.mask or "")
+        before, _, after = pattern.name.partition("{id}")
+        names = [entry.name for entry in os.scandir(pattern.parent)]
+        return [
+            name.removeprefix(before).removesuffix(after)
+            for name in names
+            if name.startswith(before) and name.endswith(after) and not name.startswith(".")
+        ], str(pattern.parent)
+
+    @cached_property
+    def _part_of(self) -> Mapping[str, Part]:
+        if len(self.layout.parts) == 1:
+            return {}
+        return {image_id: part for part in self.layout.parts for image_id in self._ids(part)[0]}
+
+    def _part(self, image_id: str) -> Part:
+        return self._part_of.get(image_id, self.layout.parts[0])
+
+    def _path(self, pattern: str | None, image_id: str) -> Path | None:
+        return None if pattern is None else self.root / pattern.replace("{id}", image_id)
+
+    def _needed(self, path: Path | None, image_id: str, kind: str) -> Path:
+        if path is None:
+            raise OshpError(f"{self.root}: the layout {self.layout.name!r} has no {kind}s (wanted for {image_id})")
+        return path
+
+
+def unknown_label_problem(source: Source, image_id: str) -> str:
+    """The problem of a mask that holds numbers which are no labels."""
+    mask = source.mask(image_id)
+    strange = np.unique(mask[source.dataset.merge[mask] == UNKNOWN])
+    shown = ", ".join(map(str, strange[:5]))
+    return (
+        f"{source.mask_path(image_id) or image_id}: holds {shown}, but {source.dataset.name} has the labels"
+        f" 0..{len(source.dataset.labels) - 1} (and 255 = ignore); is this another dataset's mask, or a colour picture?"
+    )
+
+
+def find_source(dataset: Dataset, root: Path | None) -> Source:
+    """Finds the dataset under a folder, or where the environment says.
+
+    Args:
+        root: the folder to search; None takes the variables OSHP_<NAME>_ROOT, then OSHP_DATA.
+
+    Raises:
+        OshpError: no folder given, or none that holds a known layout: says what to get and the expected tree.
+    """
+    embedded = [layout for layout in dataset.layouts if all(part.drawn for part in layout.parts)]
+    if embedded:
+        return Source(dataset, embedded[0], Path())
+    own_variable = f"OSHP_{dataset.name.upper().replace('-', '_')}_ROOT"
+    if root is None:
+        given = os.environ.get(own_variable) or os.environ.get("OSHP_DATA")
+        if not given:
+            raise OshpError(
+                f"{dataset.title}: give --root, or set {own_variable} or OSHP_DATA\n{_what_to_get(dataset)}"
+            )
+        root = Path(given)
+    if not root.is_dir():
+        raise OshpError(f"{root}: no such folder\n{_what_to_get(dataset)}")
+    for folder in _folders(root):
+        for layout in dataset.layouts:
+            if all(_fits(part, folder) for part in layout.parts):
+                return Source(dataset, layout, folder)
+    raise OshpError(f"{root}: holds no known layout of {dataset.title}\n{_what_to_get(dataset)}")
+
+
+def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, frozenset[int]]]:
+    """Reads a CSV table of the labels present in every image.
+
+    The first column `id` or `image_id` names the image; then either a column `present_labels` with label numbers
+    separated by spaces, or a column of 0 and 1 for every label by name.
+
+    Raises:
+        OshpError: no such columns, or cells that are not understood.
+    """
+    try:
+        rows = csv.DictReader(io.StringIO(read_bounded(path, _MAX_LIST_BYTES).decode("utf-8-sig")))
+        columns = rows.fieldnames or ()
+        key = next((name for name in ("image_id", "id") if name in columns), None)
+        named = {name: labels.index(name) for name in columns if name in labels}
+        if key is None or not (named or "present_labels" in columns):
+            raise OshpError(f"{path}: needs a column id, and present_labels or a column a label")
+        seen: set[str] = set()
+        for row in rows:
+            if "present_labels" in row:
+                present = frozenset(int(number) for number in row["present_labels"].split())
+            else:
+                present = frozenset(index for name, index in named.items() if _YES_NO[row[name]])
+            if not all(0 <= number < len(labels) for number in present):
+                raise OshpError(f"{path}: line {rows.line_num}: a label that the dataset does not have")
+            image_id = row[key] or ""
+            if not ID_PATTERN.fullmatch(image_id) or image_id in seen:
+                why = "stands there twice" if image_id in seen else "is no image id (letters, digits, - and _)"
+                raise OshpError(f"{path}: line {rows.line_num}: {image_id[:80]!r} {why}")
+            seen.add(image_id)
+            yield image_id, present
+    except (ValueError, csv.Error, AttributeError, KeyError) as error:
+        raise OshpError(f"{path}: not a table of the labels present ({error or type(error).__name__})") from error
+
+
+def _drawn_ids(count: int) -> list[str]:
+    return [f"{index:04d}" for index in range(count)]
+
+
+# An image's size, photo and mask are asked for one after the other, and drawing takes longer than reading a file.
+@lru_cache(maxsize=4)
+def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
+    from oshp_bench.datasets import mannequin
+
+    if image_id not in _drawn_ids(count):
+        raise OshpError(f"{image_id[:80]!r}: no image of the embedded dataset, which has {count}")
+    photo, mask = mannequin.draw(int(image_id))
+    for pixels in (photo, mask):
+        pixels.setflags(write=False)
+    return photo, mask
+
+
+def _fits(part: Part, folder: Path) -> bool:
+    files = [folder / name for name in (part.ids, part.presence) if name]
+    folders = [(folder / pattern).parent for pattern in (part.photo, part.mask) if pattern]
+    return all(file.is_file() for file in files) and all(each.is_dir() for each in folders)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """The folder and those below it, nearest first, a bounded number; links are not followed."""
+    level, seen = [root], 0
+    for _ in range(_SEARCH_DEPTH + 1):
+        yield from level
+        seen += len(level)
+        if seen > _MOST_FOLDERS:
+            return
+        level = [
+            Path(entry.path)
+            for folder in level
+            for entry in sorted(_entries(folder), key=lambda entry: entry.name)
+            if entry.is_dir(follow_symlinks=False)
+        ]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError:
+        return []
+
+
+def _what_to_get(dataset: Dataset) -> str:
+    return f"{dataset.get.strip()}\nExpected, in any of its known layouts, for example:\n{dataset.tree.rstrip()}"

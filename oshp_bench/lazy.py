@@ -1,0 +1,23 @@
+"""Public names of a package that are imported at their first use, so that commands answer --help at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def imported_at_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` that imports names where they stand.
+
+    Args:
+        package: the package's `__name__`.
+        homes: public name -> the module below the package that defines it.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return get
