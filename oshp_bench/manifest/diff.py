@@ -1,0 +1,171 @@
+"""Tells what differs between two manifests, and whether their scores compare."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from oshp_bench.datasets.labels import POOLS
+from oshp_bench.manifest.model import Manifest, Pairs, meaning_json
+from oshp_bench.manifest.show import plain
+
+K = TypeVar("K", bound=Hashable)
+
+MOST_LINES = 10
+MOST_CHARACTERS = 160
+ABSENT = "(not there)"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between manifests a and b.
+
+    Attributes:
+        equal: whether their digests are equal (where the dataset's files lie and the tool's version do not count).
+        comparable: whether their test digests are equal, so that a score on one is a score on the other.
+        broken_promise: same name and version, other content: one of the two should not exist.
+        changes: section -> lines, a -> b; sections without changes are left out.
+    """
+
+    equal: bool
+    comparable: bool
+    broken_promise: bool
+    changes: Mapping[str, list[str]]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The difference as JSON, nothing left out."""
+        return {
+            "equal": self.equal,
+            "comparable": self.comparable,
+            "same_name_and_version_but_other_content": self.broken_promise,
+            "changes": {section: list(lines) for section, lines in self.changes.items()},
+        }
+
+
+def difference(a: Manifest, b: Manifest) -> Difference:
+    """Compares two manifests member by member."""
+    sections = {
+        "head": _members(_head(a), _head(b)),
+        "protocol": _members(a.protocol, b.protocol),
+        "dataset": _members(meaning_json(a.dataset), meaning_json(b.dataset)),
+        "classes": _members(_roles(a), _roles(b)),
+        "pools": _pools(a, b),
+        "pairs": _pairs(a.pairs, b.pairs, _names(a, b)),
+        "validation": _validation(a, b),
+    }
+    changes = {section: found for section, lines in sections.items() if (found := list(lines))}
+    equal = a.digest == b.digest
+    promise = (a.name, a.version) == (b.name, b.version) and not equal
+    return Difference(equal, a.test_digest == b.test_digest, promise, changes)
+
+
+def difference_lines(found: Difference) -> Iterator[str]:
+    """A difference as lines for people; of long lines and sections the beginning."""
+    yield "equal" if found.equal else "different"
+    yield (
+        "scores compare: labels, merge, classes, roles and test pairs are the same"
+        if found.comparable
+        else "scores do NOT compare: labels, merge, classes, roles or test pairs differ"
+    )
+    if found.broken_promise:
+        yield "same name and version, but other content: a manifest never changes under its version, so one is wrong"
+    for section, lines in found.changes.items():
+        yield f"{section}:"
+        for line in lines[:MOST_LINES]:
+            yield f"  {line}" if len(line) <= MOST_CHARACTERS else f"  {line[:MOST_CHARACTERS]} ..."
+        if len(lines) > MOST_LINES:
+            yield f"  ... and {len(lines) - MOST_LINES:,} more (all with --json)"
+
+
+def _members(a: Mapping[K, Any], b: Mapping[K, Any], place: str = "") -> Iterator[str]:
+    for key in dict.fromkeys([*a, *b]):
+        old, new = a.get(key, ABSENT), b.get(key, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _members(old, new, f"{place}{plain(key)}.")
+        elif old != new:
+            yield f"{place}{plain(key)}: {plain(old)} -> {plain(new)}"
+
+
+def _head(manifest: Manifest) -> dict[str, Any]:
+    return {"name": manifest.name, "version": manifest.version, "fold": manifest.fold}
+
+
+def _roles(manifest: Manifest) -> dict[int, str]:
+    return {each.id: f"{each.name}, {each.role}" for each in manifest.classes}
+
+
+def _pools(a: Manifest, b: Manifest) -> Iterator[str]:
+    old, new = _places(a), _places(b)
+    for pool in POOLS:
+        yield from _some(f"{pool}: only in a", [image for image in a.pools[pool] if image not in new])
+        yield from _some(f"{pool}: only in b", [image for image in b.pools[pool] if image not in old])
+    moves: dict[str, list[str]] = {}
+    for image, place in old.items():
+        if new.get(image, place) != place:
+            moves.setdefault(f"{place} -> {new[image]}", []).append(image)
+    for move, images in moves.items():
+        yield from _some(move, images)
+    names = _names(a, b)
+    for image in (each for each in old if each in new):
+        before, after = a.pools[old[image]][image], b.pools[new[image]][image]
+        if before != after:
+            yield f"classes of {image}: {_classes(before, names)} -> {_classes(after, names)}"
+
+
+def _validation(a: Manifest, b: Manifest) -> Iterator[str]:
+    if a.validation is None or b.validation is None:
+        if a.validation is not b.validation:
+            yield f"{_count(a.validation)} -> {_count(b.validation)}"
+    else:
+        yield from _pairs(a.validation, b.validation, _names(a, b))
+
+
+def _pairs(a: Pairs, b: Pairs, names: Mapping[int, str]) -> Iterator[str]:
+    old, new = _indices(a), _indices(b)
+
+    def named(pairs: Pairs, index: int) -> str:
+        target = pairs.target[index]
+        return f"{pairs.query[index]} {pairs.support[index]} {names.get(target, target)}"
+
+    gone = [index for pair, index in old.items() if pair not in new]
+    come = [index for pair, index in new.items() if pair not in old]
+    kept = [pair for pair in old if pair in new]
+    if gone or come:
+        yield f"{len(a):,} -> {len(b):,} pairs: {len(kept):,} kept, {len(gone):,} only in a, {len(come):,} only in b"
+    moved = sum(old[pair] != new[pair] for pair in kept)
+    if moved:
+        yield f"{moved:,} kept pairs stand elsewhere, so predictions of one are named otherwise in the other"
+    for pair in kept:
+        before, after = a.support_classes[old[pair]], b.support_classes[new[pair]]
+        if before != after:
+            yield f"C_s of {named(a, old[pair])}: {_classes(before, names)} -> {_classes(after, names)}"
+    yield from (f"only in a: {a.name(index)} {named(a, index)}" for index in gone)
+    yield from (f"only in b: {b.name(index)} {named(b, index)}" for index in come)
+
+
+def _indices(pairs: Pairs) -> dict[tuple[str, str, int], int]:
+    rows = zip(pairs.query, pairs.support, pairs.target, strict=True)
+    return {row: index for index, row in enumerate(rows)}
+
+
+def _places(manifest: Manifest) -> dict[str, str]:
+    return {image: pool for pool in POOLS for image in manifest.pools[pool]}
+
+
+def _names(a: Manifest, b: Manifest) -> dict[int, str]:
+    return {each.id: each.name for manifest in (b, a) for each in manifest.classes}
+
+
+def _classes(present: tuple[int, ...] | None, names: Mapping[int, str]) -> str:
+    return "unknown" if present is None else ", ".join(names.get(each, str(each)) for each in present) or "none"
+
+
+def _count(pairs: Pairs | None) -> str:
+    return "none" if pairs is None else f"{len(pairs):,} pairs"
+
+
+def _some(what: str, images: list[str]) -> Iterator[str]:
+    if images:
+        yield f"{what}: {len(images):,} images, {', '.join(images)}"
