@@ -1,0 +1,1 @@
+"""From a source dataset to a manifest and its truth."""
