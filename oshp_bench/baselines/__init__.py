@@ -1,0 +1,1 @@
+"""Methods and the interface they are written on: episodes in, predictions out."""

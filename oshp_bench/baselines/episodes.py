@@ -1,0 +1,211 @@
+"""Episodes: what a method is given for every pair of a manifest, and never the query's truth."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo
+from oshp_bench.datasets.runs import label_counts
+from oshp_bench.datasets.sources import Source
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.manifest import Pairs
+
+Way = Literal["k", "1"]
+WAYS: tuple[Way, ...] = ("k", "1")
+
+_KEPT_BYTES = 64 << 20
+# Query photo, support photo and support mask of one episode, however large they are.
+_KEPT_AT_LEAST = 3
+
+
+class ImageCache:
+    """A source's photos and merged masks; those used last are kept decoded, in at most 64 MiB.
+
+    A query meets 15 supports in a row, so its photo is decoded once. What is given out is shared and read-only.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._kept: OrderedDict[tuple[str, str], Photo | Mask] = OrderedDict()
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of a photo, from its header.
+
+        Raises:
+            OshpError: missing, cut off or not a photo.
+        """
+        if image_id not in self._sizes:
+            try:
+                self._sizes[image_id] = self.source.photo_size(image_id)
+            except ImageProblem as problem:
+                raise OshpError(f"{self.source.photo_path(image_id)}: {problem}") from problem
+        return self._sizes[image_id]
+
+    def photo(self, image_id: str) -> Photo:
+        """A photo: uint8 [H, W, 3] RGB.
+
+        Raises:
+            OshpError: missing, truncated or not a photo.
+        """
+        return self._kept_or("photo", image_id, self.source.photo)
+
+    def mask(self, image_id: str) -> Mask:
+        """A mask after the merge: uint8 [H, W] of class ids; 255 = ignore.
+
+        Raises:
+            OshpError: missing, damaged, or not of its photo's size.
+        """
+        return self._kept_or("mask", image_id, self._checked_mask)
+
+    def _checked_mask(self, image_id: str) -> Mask:
+        mask, size = self.source.merged_mask(image_id), self.size(image_id)
+        if mask.shape != size:
+            raise OshpError(
+                f"{self.source.mask_path(image_id)}: {mask.shape[1]}x{mask.shape[0]} pixels, but its photo has"
+                f" {size[1]}x{size[0]}; take both from one copy of the dataset"
+            )
+        return mask
+
+    def _kept_or(self, kind: str, image_id: str, read: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        key = (kind, image_id)
+        if key not in self._kept:
+            picture = read(image_id)
+            picture.flags.writeable = False
+            self._kept[key] = picture
+            held = sum(each.nbytes for each in self._kept.values())
+            while held > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
+                held -= self._kept.popitem(last=False)[1].nbytes
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A support with its mask, a query, and the classes to parse in the query; pictures are read when asked for.
+
+    Attributes:
+        index: the pair's index in its list.
+        name: the name of the pair and of its prediction's file, such as "0000".
+        way: "k" or "1".
+        query_id, support_id: image ids.
+        classes: the class ids to parse, ascending: C_s for k-way, the target alone for 1-way.
+    """
+
+    index: int
+    name: str
+    way: Way
+    query_id: str
+    support_id: str
+    classes: tuple[int, ...]
+    _images: ImageCache = field(repr=False, compare=False)
+
+    @property
+    def query_size(self) -> tuple[int, int]:
+        """Height and width of the query, and of its prediction; no pixel is decoded for it."""
+        return self._images.size(self.query_id)
+
+    @property
+    def query_photo(self) -> Photo:
+        """The query: uint8 [H, W, 3] RGB, read-only.
+
+        Raises:
+            OshpError: the file is missing or damaged; so for the support.
+        """
+        return self._images.photo(self.query_id)
+
+    @property
+    def support_photo(self) -> Photo:
+        """The support: uint8 [h, w, 3] RGB, read-only."""
+        return self._images.photo(self.support_id)
+
+    @property
+    def support_mask(self) -> Mask:
+        """The support's mask: uint8 [h, w] of `classes`, everything else 0; 255 = ignore.
+
+        Raises:
+            OshpError: missing, damaged, not of the photo's size, or without a class that the manifest promises.
+        """
+        merged = self._images.mask(self.support_id)
+        counts = label_counts(merged)
+        absent = [each for each in self.classes if not counts[each]]
+        if absent:
+            raise OshpError(
+                f"pair {self.name}: the support {self.support_id} holds no class {', '.join(map(str, absent))}, but the"
+                " manifest says so; other masks than it was made from? Check with oshp-manifest verify"
+            )
+        wanted = np.zeros(256, np.uint8)
+        for label in (*self.classes, IGNORE):
+            wanted[label] = label
+        return wanted.take(merged)
+
+
+class Episodes:
+    """The episodes of a list of pairs, in order: can be iterated, indexed and measured with len().
+
+    Args:
+        pairs: `manifest.pairs` to test, `manifest.validation` to choose checkpoints.
+        source: the dataset, or an ImageCache of it that several Episodes share.
+        way: "k" or "1".
+        indices: the pairs to take, such as those that a PredictionWriter misses; None takes all.
+    """
+
+    def __init__(
+        self, pairs: Pairs, source: Source | ImageCache, way: Way, indices: Iterable[int] | None = None
+    ) -> None:
+        self._pairs = pairs
+        self._images = source if isinstance(source, ImageCache) else ImageCache(source)
+        self._way = way
+        self._indices = range(len(pairs)) if indices is None else tuple(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> Episode:
+        index, pairs = self._indices[position], self._pairs
+        return Episode(
+            index=index,
+            name=pairs.name(index),
+            way=self._way,
+            query_id=pairs.query[index],
+            support_id=pairs.support[index],
+            classes=pairs.support_classes[index] if self._way == "k" else (pairs.target[index],),
+            _images=self._images,
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[position] for position in range(len(self)))
+
+    def check_files(self) -> None:
+        """Looks for every photo and mask that the episodes need, so that a long run does not stop in its middle.
+
+        Raises:
+            OshpError: every photo that is missing or cut off and every mask that is missing.
+        """
+        source = self._images.source
+        if not source.has_masks:
+            raise OshpError(
+                f"{source.root}: holds lists of classes, but no photos and masks (layout {source.layout.name!r});"
+                f" give the folder of {source.dataset.title} itself"
+            )
+        queries = dict.fromkeys(self._pairs.query[index] for index in self._indices)
+        supports = dict.fromkeys(self._pairs.support[index] for index in self._indices)
+        problems: list[str] = []
+        for image_id in (*queries, *supports):
+            # A drawn picture has no file that could be missing.
+            if source.photo_path(image_id) is not None:
+                try:
+                    self._images.size(image_id)
+                except OshpError as error:
+                    problems.extend(error.problems)
+        for image_id in supports:
+            path = source.mask_path(image_id)
+            if path is not None and not path.is_file():
+                problems.append(f"{path}: does not exist; the mask of the support {image_id}")
+        raise_problems(problems)
