@@ -1,0 +1,208 @@
+"""Counts one prediction after the other, in this process or in several; memory does not grow with their number."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from multiprocessing import get_context, parent_process
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.datasets.images import ImageProblem, Mask
+from oshp_bench.errors import OshpError
+from oshp_bench.manifest import Manifest
+from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
+from oshp_bench.metrics.predictions import WAYS, PredictionSet, illegal_labels, read_prediction
+from oshp_bench.truth import Truth
+
+DEFAULT = "default"
+OFFICIAL_2023 = "official-2023"
+CONVENTIONS = (DEFAULT, OFFICIAL_2023)
+
+
+@dataclass(frozen=True)
+class PairCounter:
+    """Counts one prediction against its query's truth.
+
+    Attributes:
+        class_ids: all class ids, background first.
+        removed: labels that the merge removed and that a prediction may hold all the same (official-2023).
+    """
+
+    class_ids: tuple[int, ...]
+    removed: tuple[int, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, convention: str) -> PairCounter:
+        """The counter for a manifest's classes in a convention, "default" or "official-2023"."""
+        if convention not in CONVENTIONS:
+            raise OshpError(f"{convention!r} is no convention; known: {', '.join(CONVENTIONS)}")
+        removed = sorted(manifest.dataset.removed_labels) if convention == OFFICIAL_2023 else []
+        return cls(manifest.class_ids, tuple(removed))
+
+    def shape(self, way: str) -> tuple[int, int]:
+        """The shape of a pair's matrix: [C, C + 1] for "k", whose last column is removed labels; [C, 2] for "1"."""
+        size = len(self.class_ids)
+        return (size, size + 1) if way == "k" else (size, 2)
+
+    def count(self, way: str, truth: PreparedTruth, prediction: Mask) -> Counts:
+        """The confusion matrix of a pair: int64 [C, C + 1] (k-way) or [C, 2] (1-way), rows by truth.
+
+        Args:
+            prediction: uint8 [H, W] of class ids (k-way) or {0, v} (1-way).
+
+        Raises:
+            ImageProblem: another size than the truth's, or labels that are not legal.
+        """
+        if prediction.shape != truth.shape or prediction.dtype != np.uint8:
+            raise ImageProblem(f"uint8 {truth.shape} is needed, this is {prediction.dtype} {prediction.shape}")
+        joint = truth.joint_counts(prediction)
+        problem = illegal_labels(np.asarray(joint.any(axis=0)), self._legal, way)
+        if problem:
+            raise ImageProblem(problem)
+        counts = np.empty(self.shape(way), np.int64)
+        if way == "k":
+            counts[:, :-1] = joint[:-1].take(self._columns, axis=1)
+            counts[:, -1] = joint[:-1, list(self.removed)].sum(axis=1) if self.removed else 0
+        else:
+            counts[:, 0] = joint[:-1, 0]
+            counts[:, 1] = joint[:-1, 1:].sum(axis=1)
+        return counts
+
+    @cached_property
+    def _columns(self) -> NDArray[np.intp]:
+        return np.array(self.class_ids, np.intp)
+
+    @cached_property
+    def _legal(self) -> NDArray[np.bool_]:
+        legal = np.zeros(256, np.bool_)
+        legal[[*self.class_ids, *self.removed]] = True
+        return legal
+
+
+@dataclass(frozen=True)
+class QueryCounts:
+    """What the predictions of one query gave.
+
+    Attributes:
+        pairs: indices of its pairs.
+        counts: way -> int64 [pairs, C, ...].
+        digests: "kway/0000" -> sha256 of the prediction's file; nothing for a missing one.
+        problems: every problem, a line each; counts are of no use if there are any.
+    """
+
+    pairs: tuple[int, ...]
+    counts: dict[str, Counts] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class QueryCounter:
+    """Counts all predictions of a query; small enough to be sent to another process."""
+
+    counter: PairCounter
+    truth: Truth
+    predictions: PredictionSet
+    names: tuple[str, ...]
+
+    def __call__(self, task: tuple[str, tuple[int, ...]]) -> QueryCounts:
+        """Counts the pairs (second) of a query (first)."""
+        query, pairs = task
+        found = QueryCounts(pairs)
+        try:
+            truth = prepare_truth(self.truth.mask(query), self.counter.class_ids)
+        except ValueError as error:
+            found.problems.append(f"{self.truth.path}: {query}: {error}; tailor the truth again")
+            return found
+        for way, files in self.predictions.files.items():
+            counts = np.zeros((len(pairs), *self.counter.shape(way)), np.int64)
+            for row, pair in enumerate(pairs):
+                name = self.names[pair]
+                if name not in files:
+                    # A pair without a prediction counts as all background.
+                    counts[row, :, 0] = truth.row_counts
+                    continue
+                try:
+                    data = self.predictions.read(way, name, truth.shape)
+                    found.digests[f"{WAYS[way]}/{name}"] = hashlib.sha256(data).hexdigest()
+                    counts[row] = self.counter.count(way, truth, read_prediction(data, truth.shape))
+                except ImageProblem as problem:
+                    found.problems.append(f"{self.predictions.place(way, name)}: {problem}")
+            found.counts[way] = counts
+        return found
+
+
+def count_queries(counter: QueryCounter, queries: Sequence[str], jobs: int) -> Iterator[QueryCounts]:
+    """Counts the predictions query by query, in any order.
+
+    Args:
+        queries: the query of every pair.
+        jobs: processes at work; this one is the first of them, so it counts while the others start.
+    """
+    pairs_of: dict[str, list[int]] = {}
+    for pair, query in enumerate(queries):
+        pairs_of.setdefault(query, []).append(pair)
+    waiting = deque((query, tuple(pairs)) for query, pairs in pairs_of.items())
+    if jobs <= 1:
+        yield from map(counter, waiting)
+        return
+    # Fresh copies, without the open files that the cached ones hold and that cannot be sent.
+    fresh = replace(counter, truth=replace(counter.truth), predictions=replace(counter.predictions))
+    pending: set[Future[QueryCounts]] = set()
+    with ProcessPoolExecutor(jobs - 1, get_context("spawn"), _take_counter, (fresh,)) as pool:
+        while waiting or pending:
+            while waiting and len(pending) < 2 * (jobs - 1):
+                # Submitting starts processes.
+                with _without_interrupts():
+                    pending.add(pool.submit(_count_task, waiting.popleft()))
+            if waiting:
+                yield counter(waiting.popleft())
+            done, pending = wait(pending, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
+            try:
+                yield from [each.result() for each in done]
+            except BrokenProcessPool as error:
+                raise OshpError("a worker process was ended from outside (memory?); try fewer --jobs") from error
+
+
+_worker_counter: list[QueryCounter] = []
+
+
+def _take_counter(counter: QueryCounter) -> None:
+    _worker_counter[:] = [counter]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is killed; it would wait for tasks for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Holds Ctrl-C back; processes started meanwhile never see it, and leave its handling to their parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _count_task(task: tuple[str, tuple[int, ...]]) -> QueryCounts:
+    return _worker_counter[0](task)

@@ -1,0 +1,158 @@
+"""Intervals and paired tests that resample queries: the pairs of one query are not independent of each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.metrics.scores import Floats, Statistics, figures_of_sums
+from oshp_bench.randomness import Stream
+
+_BLOCK = 1_000
+# Per-episode values are not whole numbers: in these ticks their sums are exact, so the same on every machine.
+_TICK = 2.0**-40
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How often and from which seed queries are resampled."""
+
+    resamples: int = 10_000
+    seed: int = 0
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference (second minus first) with its interval and two-sided p-value, None without resamples."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+
+
+def query_indices(queries: tuple[str, ...]) -> NDArray[np.intp]:
+    """The index of every pair's query among the distinct queries, sorted by name: intp [pairs]."""
+    return np.unique(np.array(queries), return_inverse=True)[1].astype(np.intp)
+
+
+def resampled_figures(by_query: Statistics, resampling: Resampling) -> dict[str, Floats]:
+    """The figures of bootstrap resamples: name -> float64 [resamples], NaN where a resample has nothing to count.
+
+    Args:
+        by_query: statistics summed over each query's pairs.
+    """
+    values = _exact(by_query)
+    blocks = [figures_of_sums(by_query, weights @ values) for weights in _bootstrap_weights(len(values), resampling)]
+    return {name: np.concatenate([block[name].floats() for block in blocks]) for name in blocks[0]}
+
+
+def interval(values: Floats, level: float, queries: int) -> tuple[float | None, float | None]:
+    """The expanded percentile interval of resampled values.
+
+    Percentile intervals of few queries are too narrow. Their tails are moved outwards as far as a t interval is wider
+    than a normal one (Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 5.3).
+
+    Args:
+        queries: how many queries the figure rests on.
+
+    Returns:
+        Both ends; (None, None) for fewer than two queries, or if more than one value in a hundred is NaN.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    valid = np.sort(values[~np.isnan(values)])
+    if queries < 2 or len(valid) == 0 or len(valid) < 0.99 * len(values):
+        return None, None
+    tail = float(ndtr(math.sqrt(queries / (queries - 1)) * stdtrit(queries - 1, (1 - level) / 2)))
+    # The nearest order statistics: numpy's interpolated quantiles may change in the last digit between versions.
+    low, high = int(np.floor(tail * (len(valid) - 1))), int(np.ceil((1 - tail) * (len(valid) - 1)))
+    return float(valid[low]), float(valid[high])
+
+
+def paired_differences(
+    observed: Mapping[str, tuple[float | None, float | None]],
+    first: Statistics,
+    second: Statistics,
+    resampling: Resampling,
+) -> dict[str, Difference]:
+    """Compares two prediction sets on the same queries, figure by figure.
+
+    The interval is that of the difference over bootstrap resamples of queries. The p-value is that of a randomisation
+    test: under the hypothesis of no difference the two sets may be swapped within each query.
+
+    Args:
+        observed: the figures of the two sets.
+        first, second: statistics of the two sets, summed over each query's pairs, in the same order.
+    """
+    if not resampling.resamples:
+        return {
+            name: Difference(None if a is None or b is None else b - a, None, None, None)
+            for name, (a, b) in observed.items()
+        }
+    a, b = _exact(first), _exact(second)
+    spread: dict[str, list[Floats]] = {name: [] for name in observed}
+    swapped: dict[str, list[Floats]] = {name: [] for name in observed}
+    for weights in _bootstrap_weights(len(a), resampling):
+        _extend(spread, first, weights @ a, weights @ b)
+    for swaps in _random_swaps(len(a), resampling):
+        moved = swaps @ (b - a)
+        _extend(swapped, first, a.sum(axis=0) + moved, b.sum(axis=0) - moved)
+    return {
+        name: _difference(
+            *values,
+            interval(np.concatenate(spread[name]), resampling.level, first.queries_behind(name)),
+            np.concatenate(swapped[name]),
+        )
+        for name, values in observed.items()
+    }
+
+
+def _difference(
+    first: float | None, second: float | None, ends: tuple[float | None, float | None], swapped: Floats
+) -> Difference:
+    if first is None or second is None:
+        return Difference(None, None, None, None)
+    value = second - first
+    # A swap that changes nothing must count as a tie, whatever the last digit of the two sums; one that leaves nothing
+    # to compare (NaN) counts as far, so that the test errs on the safe side.
+    nearer = np.count_nonzero(np.abs(swapped) < abs(value) - 1e-12)
+    return Difference(value, *ends, (1 + len(swapped) - int(nearer)) / (1 + len(swapped)))
+
+
+def _extend(into: dict[str, list[Floats]], layout: Statistics, a: Floats, b: Floats) -> None:
+    first, second = figures_of_sums(layout, a), figures_of_sums(layout, b)
+    for name, values in into.items():
+        values.append(second[name].floats() - first[name].floats())
+
+
+def _exact(statistics: Statistics) -> Floats:
+    """The statistics with per-episode values in whole ticks, so that every sum is exact in float64."""
+    values = statistics.values.copy()
+    for name, columns in statistics.columns.items():
+        if name.startswith("episode_"):
+            values[:, columns] = np.round(values[:, columns] / _TICK) * _TICK
+    return values
+
+
+def _bootstrap_weights(queries: int, resampling: Resampling) -> Iterator[Floats]:
+    """How often each query is drawn in each resample: float64 [up to 1,000 resamples, queries]."""
+    stream = Stream("bootstrap", resampling.seed)
+    for start in range(0, resampling.resamples, _BLOCK):
+        rows = min(_BLOCK, resampling.resamples - start)
+        draws = stream.integers(queries, rows * queries).reshape(rows, queries)
+        cells = draws + queries * np.arange(rows)[:, None]
+        yield np.bincount(cells.reshape(-1), minlength=rows * queries).reshape(rows, queries).astype(np.float64)
+
+
+def _random_swaps(queries: int, resampling: Resampling) -> Iterator[Floats]:
+    """Which queries are swapped in each randomisation: float64 [up to 1,000, queries] of 0 and 1."""
+    stream = Stream("randomisation", resampling.seed)
+    for start in range(0, resampling.resamples, _BLOCK):
+        rows = min(_BLOCK, resampling.resamples - start)
+        yield stream.integers(2, rows * queries).reshape(rows, queries).astype(np.float64)

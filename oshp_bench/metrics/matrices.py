@@ -1,0 +1,249 @@
+"""Predictions become per-pair confusion matrices, once; everything else is a function of these."""
+
+from __future__ import annotations
+
+import json
+import tokenize
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from oshp_bench.console import progress
+from oshp_bench.datasets.images import MAX_PIXELS, Mask
+from oshp_bench.datasets.schema import shown
+from oshp_bench.errors import OshpError
+from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
+from oshp_bench.manifest import Manifest, Pairs
+from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
+from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
+from oshp_bench.metrics.predictions import CARD, WAYS, PredictionSet, open_predictions
+from oshp_bench.truth import Truth
+
+FORMAT = "oshp-matrices/1"
+_MOST_PROBLEMS = 50
+# numpy reads the heads of arrays as Python text.
+_BROKEN_NPZ = (
+    *BROKEN_ZIP,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Per-pair confusion matrices in pixels, rows by truth, before C_s is applied.
+
+    Attributes:
+        kway: int64 [pairs, C, C + 1] or None: rows and columns in the order of the manifest's class ids; the last
+            column holds labels that the merge removed, legal in the convention official-2023 alone.
+        oneway: int64 [pairs, C, 2] or None: columns are predicted background and foreground.
+        stride4_classes: support id -> its C_s in the convention official-2023.
+        missing: way -> names of pairs without a prediction, counted as all background.
+        digest: of the prediction files.
+        method: who made the predictions, if they say so.
+    """
+
+    kway: Counts | None
+    oneway: Counts | None
+    stride4_classes: Mapping[str, tuple[int, ...]]
+    missing: Mapping[str, tuple[str, ...]]
+    digest: str
+    method: str = ""
+
+    def of(self, way: str) -> Counts | None:
+        """The matrices of way "k" or "1"."""
+        return self.kway if way == "k" else self.oneway
+
+
+class Accumulator:
+    """Fills matrices pair by pair from arrays, as in a training loop.
+
+    Args:
+        manifest: gives the classes.
+        pairs: the pairs that are scored, such as `manifest.pairs` or `manifest.validation`.
+        convention: "default" or "official-2023".
+    """
+
+    def __init__(self, manifest: Manifest, pairs: Pairs, convention: str = DEFAULT) -> None:
+        self._counter = PairCounter.of(manifest, convention)
+        self._counts: dict[str, dict[int, Counts]] = {way: {} for way in WAYS}
+        self._pairs = pairs
+
+    def add(self, way: str, pair: int, truth: PreparedTruth | Mask, prediction: Mask) -> None:
+        """Counts a prediction.
+
+        Args:
+            way: "k" or "1".
+            pair: the pair's index.
+            truth: the query's mask after the merge, uint8 [H, W] of class ids, 255 = ignore, or that mask prepared.
+            prediction: uint8 [H, W] of class ids (k-way) or {0, v} (1-way).
+
+        Raises:
+            ImageProblem: another size than the truth's, or labels that are not legal.
+            ValueError: the truth is no such mask.
+        """
+        if not isinstance(truth, PreparedTruth):
+            truth = prepare_truth(truth, self._counter.class_ids)
+        self._counts[way][pair] = self._counter.count(way, truth, prediction)
+
+    def matrices(self, stride4_classes: Mapping[str, tuple[int, ...]] | None = None) -> Matrices:
+        """The matrices of all pairs; a way of which nothing was counted is None.
+
+        Args:
+            stride4_classes: support id -> truth.stride4_classes of its mask, for k-way in official-2023 alone.
+
+        Raises:
+            OshpError: a way of which some pairs were counted and others were not.
+        """
+        stacked: dict[str, Counts | None] = {}
+        for way, counts in self._counts.items():
+            if counts and counts.keys() != set(range(len(self._pairs))):
+                raise OshpError(f"{WAYS[way]}: {len(counts)} of {len(self._pairs)} pairs were counted; count all")
+            stacked[way] = np.stack([counts[pair] for pair in range(len(self._pairs))]) if counts else None
+        return Matrices(stacked["k"], stacked["1"], stride4_classes or {}, {}, "")
+
+
+def count_predictions(
+    manifest: Manifest,
+    truth: Truth,
+    path: Path,
+    *,
+    way: str | None = None,
+    convention: str = DEFAULT,
+    allow_missing: bool = False,
+    jobs: int = 1,
+) -> Matrices:
+    """Checks and counts a folder or zip of predictions.
+
+    Args:
+        way: "k", "1", or None for all there are.
+        allow_missing: counts missing predictions as all background instead of refusing the set.
+        jobs: worker processes; any number gives the same matrices.
+
+    Raises:
+        OshpError: every problem of the set, a line each; nothing is scored on a broken set.
+    """
+    predictions = open_predictions(path, way)
+    names = manifest.pairs.names
+    missing = {each: tuple(name for name in names if name not in found) for each, found in predictions.files.items()}
+    problems = list(_set_problems(predictions, manifest))
+    if not allow_missing:
+        problems.extend(
+            f"{predictions.folder(each)}: {name}.png is missing" for each in missing for name in missing[each]
+        )
+    counter = PairCounter.of(manifest, convention)
+    counts = {each: np.zeros((len(names), *counter.shape(each)), np.int64) for each in predictions.files}
+    digests: dict[str, str] = {}
+    broken: list[str] = []
+    counted = count_queries(QueryCounter(counter, truth, predictions, names), manifest.pairs.query, jobs)
+    for part in progress(counted, "scoring", total=len(manifest.pairs.queries)):
+        broken.extend(part.problems)
+        digests.update(part.digests)
+        for each, values in part.counts.items():
+            counts[each][list(part.pairs)] = values
+    # Queries come in any order when several processes count.
+    problems.extend(sorted(broken))
+    if problems:
+        more = [f"... and {len(problems) - _MOST_PROBLEMS} more problems"] if len(problems) > _MOST_PROBLEMS else []
+        raise OshpError(*problems[:_MOST_PROBLEMS], *more)
+    return Matrices(
+        kway=counts.get("k"),
+        oneway=counts.get("1"),
+        stride4_classes=truth.stride4_classes,
+        missing={each: lacking for each, lacking in missing.items() if lacking},
+        digest=content_digest(digests),
+        method=str(predictions.card.get("method", ""))[:200],
+    )
+
+
+def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path: Path) -> None:
+    """Writes matrices with what is needed to score them again; the same matrices give the same bytes."""
+    about = {
+        "format": FORMAT,
+        "manifest": manifest.name,
+        "version": manifest.version,
+        "test_digest": manifest.test_digest,
+        "convention": convention,
+        "predictions": matrices.digest,
+        "method": matrices.method,
+        "missing": {way: list(names) for way, names in matrices.missing.items()},
+        "stride4_classes": {support: list(classes) for support, classes in matrices.stride4_classes.items()},
+        "class_ids": list(manifest.class_ids),
+    }
+    arrays = {WAYS[way]: counts for way in WAYS if (counts := matrices.of(way)) is not None}
+    text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
+    with written_whole(path) as file:
+        np.savez(file, allow_pickle=False, about=text, **arrays)
+
+
+def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
+    """Reads matrices of unknown origin, and the convention they were counted in.
+
+    Raises:
+        OshpError: not a matrices file, or one of another manifest.
+    """
+    pairs, size = len(manifest.pairs), len(manifest.class_ids)
+    shapes = {"k": (pairs, size, size + 1), "1": (pairs, size, 2)}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            most = 8 * pairs * size * (size + 1) + (64 << 20)
+            for member in archive.infolist():
+                if member.file_size > most or member.compress_type not in BOUNDED_ZIP_METHODS:
+                    raise OshpError(f"{path}: larger than the matrices of {manifest.name} can be")
+        with np.load(path, allow_pickle=False) as content:
+            about = parse_json(bytes(content["about"]), str(path))
+            arrays = {way: content[WAYS[way]] for way in WAYS if WAYS[way] in content}
+        if about["format"] != FORMAT:
+            raise ValueError(f'its "format" is not "{FORMAT}"')
+        if about["test_digest"] != manifest.test_digest:
+            raise OshpError(
+                f"{path}: matrices of {shown(about['manifest'])}, not of {manifest.name} {manifest.version};"
+                " their test_digests differ"
+            )
+        for way, counts in arrays.items():
+            if counts.dtype != np.int64 or counts.shape != shapes[way] or not _are_pixels(counts):
+                raise ValueError(f"{WAYS[way]} is not int64 {shapes[way]} of pixels")
+        if about["convention"] not in CONVENTIONS:
+            raise ValueError(f"no convention is called {shown(about['convention'])}")
+        missing = {way: tuple(names) for way, names in about["missing"].items()}
+        if not missing.keys() <= WAYS.keys() or not set().union(*missing.values()) <= set(manifest.pairs.names):
+            raise ValueError("the missing predictions are no pairs")
+        matrices = Matrices(
+            kway=arrays.get("k"),
+            oneway=arrays.get("1"),
+            stride4_classes={str(key): tuple(map(int, each)) for key, each in about["stride4_classes"].items()},
+            missing=missing,
+            digest=str(about["predictions"]),
+            method=str(about["method"])[:200],
+        )
+    except _BROKEN_NPZ as error:
+        why = " ".join(str(error).split())[:200]
+        raise OshpError(f"{path}: not a readable matrices file ({why}); score the predictions again") from error
+    return matrices, about["convention"]
+
+
+def _are_pixels(counts: Counts) -> bool:
+    """Whether counts are so small that no sum of them overflows."""
+    return bool(((counts >= 0) & (counts <= MAX_PIXELS)).all())
+
+
+def _set_problems(predictions: PredictionSet, manifest: Manifest) -> Iterator[str]:
+    said = predictions.card.get("test_digest", manifest.test_digest)
+    if said != manifest.test_digest:
+        yield (
+            f"{predictions.path / CARD}: these are predictions of {shown(predictions.card.get('manifest'))}, whose"
+            f" test pairs are not those of {manifest.name} {manifest.version}"
+        )
+    known = set(manifest.pairs.names)
+    for found in predictions.files.values():
+        for name in sorted(found.keys() - known):
+            yield f"{predictions.path / found[name]}: no pair of {manifest.name} has this name; remove it"
+    for name in predictions.extra:
+        yield f"{predictions.path / name}: not a prediction; remove it"

@@ -1,0 +1,289 @@
+"""The result of scoring: figures with intervals, diagnosis and where they come from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from oshp_bench import __version__
+from oshp_bench.datasets.schema import Reader, shown
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.files import content_digest, read_json, readable_json, write_text
+from oshp_bench.manifest import Manifest, Pairs
+from oshp_bench.metrics.counting import DEFAULT
+from oshp_bench.metrics.diagnosis import diagnose
+from oshp_bench.metrics.intervals import (
+    Difference,
+    Resampling,
+    interval,
+    paired_differences,
+    query_indices,
+    resampled_figures,
+)
+from oshp_bench.metrics.matrices import Matrices, count_predictions
+from oshp_bench.metrics.predictions import WAYS
+from oshp_bench.metrics.scores import Statistics, statistics
+from oshp_bench.truth import load_truth
+
+FORMAT = "oshp-result/1"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as a fraction 0..1 with its interval; None where there is nothing to count or nothing was resampled.
+
+    Attributes:
+        queries: how many queries hold a pixel of the classes that it is about.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    queries: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What scoring gives.
+
+    Attributes:
+        pairs: the pairs that were scored.
+        figures: name ("kway/human_miou", "1way/iou/16") -> figure; docs/metrics.md says what each is.
+    """
+
+    manifest: Manifest
+    pairs: Pairs
+    matrices: Matrices
+    convention: str
+    resampling: Resampling
+    figures: Mapping[str, Figure]
+
+    @cached_property
+    def diagnosis(self) -> dict[str, Any]:
+        """Testing bias, sizes and similar parts, as JSON (metrics.diagnosis)."""
+        return diagnose(self.matrices, self.manifest, self.pairs, self.convention)
+
+    @cached_property
+    def per_pair(self) -> tuple[Statistics, ...]:
+        """The additive statistics of every pair, for each way that was counted."""
+        return tuple(statistics(self.matrices, self.manifest, self.pairs, self.convention))
+
+    @property
+    def signature(self) -> str:
+        """One line that says how the figures came about; equal signatures make figures comparable."""
+        ways = "+".join(each.way for each in self.per_pair)
+        boot = f"{self.resampling.resamples}q,seed{self.resampling.seed}" if self.resampling.resamples else "none"
+        return (
+            f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}|ways:{ways}"
+            f"|convention:{self.convention}|bootstrap:{boot}|oshp-bench-{__version__}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON, "format": "oshp-result/1"; the same input gives the same bytes on any machine."""
+        content = {
+            "format": FORMAT,
+            "signature": self.signature,
+            "manifest": {
+                "name": self.manifest.name,
+                "version": self.manifest.version,
+                "digest": self.manifest.digest,
+                "test_digest": self.manifest.test_digest,
+                "dataset": self.manifest.dataset.name,
+                "fold": self.manifest.fold,
+                "protocol": self.manifest.protocol.get("name"),
+                "pairs": len(self.pairs),
+                "queries": len(self.pairs.queries),
+            },
+            "predictions": {
+                "digest": self.matrices.digest,
+                "method": self.matrices.method,
+                "missing": {way: list(names) for way, names in self.matrices.missing.items()},
+            },
+            "options": {
+                "convention": self.convention,
+                "interval": "expanded percentile bootstrap over queries",
+                "level": self.resampling.level,
+                "resamples": self.resampling.resamples,
+                "seed": self.resampling.seed,
+            },
+            "classes": [{"id": each.id, "name": each.name, "role": each.role} for each in self.manifest.classes],
+            "figures": {name: asdict(figure) for name, figure in self.figures.items()},
+            "diagnosis": self.diagnosis,
+            "tool": f"oshp-bench {__version__}",
+        }
+        return {"format": FORMAT, "digest": content_digest(content), **content}
+
+
+def score(
+    manifest: Manifest,
+    predictions: Path | str,
+    truth: Path | str,
+    *,
+    way: str | None = None,
+    convention: str = DEFAULT,
+    resampling: Resampling | None = None,
+    allow_missing: bool = False,
+    jobs: int = 1,
+) -> Result:
+    """Scores a folder or zip of predictions.
+
+    Args:
+        manifest: such as `load_manifest("atr_fold1.json")` gives.
+        truth: the manifest's truth file.
+        way: "k", "1", or None for all there are.
+        convention: "default" or "official-2023" (docs/metrics.md).
+        resampling: how intervals are made; None for the defaults, `Resampling(resamples=0)` for none.
+        allow_missing: counts missing predictions as all background instead of refusing the set.
+        jobs: worker processes; any number gives the same result.
+
+    Raises:
+        OshpError: every problem of the predictions, a line each.
+    """
+    matrices = count_predictions(
+        manifest,
+        load_truth(Path(truth), manifest),
+        Path(predictions),
+        way=way,
+        convention=convention,
+        allow_missing=allow_missing,
+        jobs=jobs,
+    )
+    return score_matrices(manifest, matrices, convention=convention, resampling=resampling)
+
+
+def score_matrices(
+    manifest: Manifest,
+    matrices: Matrices,
+    *,
+    pairs: Pairs | None = None,
+    convention: str = DEFAULT,
+    resampling: Resampling | None = None,
+) -> Result:
+    """Scores matrices, without a picture.
+
+    Args:
+        pairs: the pairs that were counted; None for the manifest's test pairs.
+    """
+    pairs = manifest.pairs if pairs is None else pairs
+    resampling = resampling or Resampling()
+    figures: dict[str, Figure] = {}
+    query = query_indices(pairs.query)
+    for each in statistics(matrices, manifest, pairs, convention):
+        by_query = each.by_query(query)
+        spread = resampled_figures(by_query, resampling) if resampling.resamples else {}
+        for name, value in each.figures().items():
+            behind = by_query.queries_behind(name)
+            ends = (None, None) if value is None or not spread else interval(spread[name], resampling.level, behind)
+            figures[name] = Figure(value, *ends, behind)
+    return Result(manifest, pairs, matrices, convention, resampling, figures)
+
+
+def compare(first: Result, second: Result) -> dict[str, Difference]:
+    """The paired differences of two results (second minus first), for the ways that both have.
+
+    Raises:
+        OshpError: results of other pairs, in another convention, or without a way that both have.
+    """
+    alike = (first.manifest.test_digest, first.pairs, first.convention) == (
+        second.manifest.test_digest,
+        second.pairs,
+        second.convention,
+    )
+    ways = {each.way: each for each in second.per_pair}
+    if not alike or not any(each.way in ways for each in first.per_pair):
+        raise OshpError(f"results cannot be compared: {first.signature} and {second.signature}")
+    query = query_indices(first.pairs.query)
+    differences: dict[str, Difference] = {}
+    for each in first.per_pair:
+        if each.way in ways:
+            a, b = each.by_query(query), ways[each.way].by_query(query)
+            observed = {
+                name: (figure.value, second.figures[name].value)
+                for name, figure in first.figures.items()
+                if name.startswith(f"{WAYS[each.way]}/")
+            }
+            differences |= paired_differences(observed, a, b, first.resampling)
+    return differences
+
+
+def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
+    """Writes a result; `run` (timings, machine) stands beside it and is not covered by its digest."""
+    machine = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "platform": platform.platform(),
+    }
+    write_text(path, readable_json({**result.to_json(), "run": {**machine, **run}}))
+
+
+def load_result(path: Path) -> dict[str, Any]:
+    """Reads a result file of unknown origin as JSON and checks format, digest, and the members that tables show.
+
+    Raises:
+        OshpError: not a result, or damaged.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise OshpError(f'{path}: not a result (its "format" is not "{FORMAT}")')
+    content = {key: value for key, value in document.items() if key not in ("digest", "run")}
+    if document.get("digest") != content_digest(content):
+        raise OshpError(f"{path}: the digest does not fit the content; the file was edited or damaged, score again")
+    reader = Reader(document, str(path))
+    for table, keys in (("manifest", ("name", "version", "test_digest")), ("options", ("convention",))):
+        member = reader.table(table)
+        for key in keys:
+            member.text(key)
+    for each in reader.tables("classes"):
+        each.integer("id", least=0, most=253)
+        each.text("name")
+        each.text("role")
+    figures = reader.table("figures")
+    for name in figures:
+        figure = figures.table(name)
+        for key in ("value", "low", "high"):
+            value = figure.everything().get(key, "missing")
+            number = value is None or (type(value) in (int, float) and 0 <= value <= 1)
+            figure.wrong_if(not number, f"{key} is {shown(value)}, not a fraction from 0 to 1")
+    raise_problems(reader.problems)
+    return document
+
+
+def per_pair_csv(result: Result) -> str:
+    """A row a pair: ids, class, and its own figures in both ways; fractions with full precision."""
+    ways = {each.way: each for each in result.per_pair}
+    columns: dict[str, list[object]] = {
+        "pair": list(result.pairs.names),
+        "query": list(result.pairs.query),
+        "support": list(result.pairs.support),
+        "class": [_name(result.manifest, target) for target in result.pairs.target],
+        "support_classes": [" ".join(map(str, classes)) for classes in result.pairs.support_classes],
+    }
+    for way, prefix in (("k", "kway"), ("1", "1way")):
+        if way in ways:
+            for name, where in ways[way].columns.items():
+                if name.startswith("episode_"):
+                    pairs_of = ways[way].values[:, where]
+                    cells = [value if valid else "" for value, valid in pairs_of.tolist()]
+                    columns[f"{prefix}_{name.removeprefix('episode_')}"] = cells
+    if "1" in ways:
+        for name, label in (("hit", "tp"), ("wrong", "fp"), ("missed", "fn"), ("left", "tn")):
+            columns[f"1way_{label}"] = ways["1"].values[:, ways["1"].columns[name]].sum(axis=1).astype(int).tolist()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return buffer.getvalue()
+
+
+def _name(manifest: Manifest, class_id: int) -> str:
+    return next(each.name for each in manifest.classes if each.id == class_id)

@@ -1,0 +1,304 @@
+"""From per-pair matrices to figures.
+
+Every figure is a ratio of sums over pairs, or a mean of such ratios. So each pair is first turned into additive
+statistics; the same functions then give the exact figures from the sums as fractions, and those of ten thousand
+resamples from the sums as floats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.errors import OshpError
+from oshp_bench.manifest import Manifest, Pairs
+from oshp_bench.metrics.confusion import Counts
+from oshp_bench.metrics.counting import OFFICIAL_2023
+from oshp_bench.metrics.matrices import Matrices
+
+Floats = NDArray[np.float64]
+# The official-2023 convention takes Bi-mIoU from every tenth pair in list order.
+_OFFICIAL_BI_STEP = 10
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Positions of classes in the order of the manifest's class ids."""
+
+    ids: tuple[int, ...]
+    base: tuple[int, ...]
+    novel: tuple[int, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Roles:
+        """The roles of a manifest's classes."""
+        place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
+        base, novel = (tuple(place[each] for each in manifest.ids_of(role)) for role in ("base", "novel"))
+        return cls(manifest.class_ids, base, novel)
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """All classes but background."""
+        return tuple(range(1, len(self.ids)))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Additive statistics: values [pairs or queries, columns], float64; counts in it are whole numbers below 2^53.
+
+    Attributes:
+        way: "k" or "1".
+        columns: name -> its columns.
+    """
+
+    way: str
+    roles: Roles
+    values: Floats
+    columns: Mapping[str, slice]
+
+    def by_query(self, query: NDArray[np.intp]) -> Statistics:
+        """Sums over the pairs of every query: values [queries, columns].
+
+        Args:
+            query: intp [pairs], the index of every pair's query.
+        """
+        summed = np.zeros((int(query.max(initial=-1)) + 1, self.values.shape[1]))
+        np.add.at(summed, query, self.values)
+        return Statistics(self.way, self.roles, summed, self.columns)
+
+    def queries_behind(self, figure: str) -> int:
+        """How many rows (queries) hold a pixel of the classes that a figure is about, such as "kway/iou/16"."""
+        held = self._of("row") > 0 if self.way == "k" else self._of("hit") + self._of("missed") > 0
+        name, _, class_id = figure.partition("/")[2].partition("/")
+        groups = {"novel_miou": self.roles.novel, "episode_novel_miou": self.roles.novel, "base_miou": self.roles.base}
+        columns = groups.get(name, range(len(self.roles.ids)))
+        if class_id and class_id != "0":
+            columns = (self.roles.ids.index(int(class_id)),)
+        return int(held[:, list(columns)].any(axis=1).sum())
+
+    def _of(self, name: str) -> Floats:
+        return self.values[:, self.columns[name]]
+
+    def figures(self) -> dict[str, float | None]:
+        """The figures of all pairs together, exact but for the last rounding; None where there is nothing to count."""
+        totals = np.array([[Fraction(math.fsum(column)) for column in self.values.T]], dtype=object)
+        return {
+            name: float(measure.value[0]) if measure.valid[0] else None
+            for name, measure in figures_of_sums(self, totals).items()
+        }
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Values [sums] of a figure, of floats or fractions, and where they are valid (not 0/0)."""
+
+    value: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+    def floats(self) -> Floats:
+        """The values as floats: float64 [sums], NaN where they are not valid."""
+        return np.where(self.valid, self.value, np.nan).astype(np.float64)
+
+
+def statistics(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Iterator[Statistics]:
+    """The per-pair statistics of every way that was counted."""
+    roles = Roles.of(manifest)
+    if matrices.kway is not None:
+        yield kway_statistics(folded(matrices, manifest, pairs, convention), roles)
+    if matrices.oneway is not None:
+        target = np.array([roles.ids.index(each) for each in pairs.target], np.intp)
+        step = _OFFICIAL_BI_STEP if convention == OFFICIAL_2023 else 1
+        yield oneway_statistics(matrices.oneway, target, roles, bi_step=step)
+
+
+def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure]:
+    """All figures of summed statistics, by name ("kway/human_miou").
+
+    Args:
+        layout: says what the columns are.
+        sums: [sums, columns] of float64, or of fractions for exact figures.
+    """
+    of = {name: sums[:, columns] for name, columns in layout.columns.items()}
+    figures = _kway_figures(of, layout.roles) if layout.way == "k" else _oneway_figures(of, layout.roles)
+    prefix = "kway/" if layout.way == "k" else "1way/"
+    return {prefix + name: measure for name, measure in figures}
+
+
+def folded(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Counts:
+    """K-way matrices whose truth is that of the episode: int64 [pairs, C, C + 1].
+
+    In a pair's truth every class outside C_s is background (spec: Metrics, k-way).
+    """
+    assert matrices.kway is not None
+    place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
+    in_support = np.zeros(matrices.kway.shape[:2], np.bool_)
+    in_support[:, 0] = True
+    for pair, classes in enumerate(_support_classes(matrices, pairs, convention)):
+        in_support[pair, [place[each] for each in classes if each in place]] = True
+    counts = np.where(in_support[..., None], matrices.kway, 0)
+    counts[:, 0] += (matrices.kway - counts).sum(axis=1)
+    return counts
+
+
+def _support_classes(matrices: Matrices, pairs: Pairs, convention: str) -> Iterable[Sequence[int]]:
+    if convention != OFFICIAL_2023:
+        return pairs.support_classes
+    lacking = sorted(set(pairs.support) - matrices.stride4_classes.keys())
+    if lacking:
+        raise OshpError(
+            f"{OFFICIAL_2023}: the matrices lack the stride-4 classes of {len(lacking)} supports, such as {lacking[0]}"
+        )
+    return (matrices.stride4_classes[support] for support in pairs.support)
+
+
+def kway_statistics(counts: Counts, roles: Roles) -> Statistics:
+    """The statistics of k-way pairs.
+
+    Args:
+        counts: int64 [pairs, C, C + 1], the truth being that of the episode; see folded.
+    """
+    size = len(roles.ids)
+    hit = np.einsum("pcc->pc", counts[:, :, :size])
+    row = counts.sum(axis=2)
+    predicted = counts[:, :, :size].sum(axis=1)
+    iou = _ratio(hit.astype(np.float64), row + predicted - hit)
+    accuracy = _ratio(hit.sum(axis=1, keepdims=True).astype(np.float64), row.sum(axis=1, keepdims=True))
+    return _joined(
+        "k",
+        roles,
+        {
+            "hit": hit,
+            "row": row,
+            "predicted": predicted,
+            "episode_human_miou": _episode(_mean(iou, range(size))),
+            "episode_human_miou_without_background": _episode(_mean(iou, roles.foreground)),
+            "episode_novel_miou": _episode(_mean(iou, roles.novel)),
+            "episode_accuracy": _episode(Measure(accuracy.value[:, 0], accuracy.valid[:, 0])),
+        },
+    )
+
+
+def _kway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[tuple[str, Measure]]:
+    iou = _ratio(of["hit"], of["row"] + of["predicted"] - of["hit"])
+    accuracy = _ratio(of["hit"], of["row"])
+    yield from _group_means(iou, roles)
+    yield "overall_accuracy", _first(_ratio(_total(of["hit"]), _total(of["row"])))
+    yield "mean_accuracy", _mean(accuracy, range(len(roles.ids)))
+    yield from _episode_means(of)
+    for index, class_id in enumerate(roles.ids):
+        yield f"iou/{class_id}", _column(iou, index)
+    for index, class_id in enumerate(roles.ids):
+        yield f"accuracy/{class_id}", _column(accuracy, index)
+
+
+def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *, bi_step: int) -> Statistics:
+    """The statistics of 1-way pairs.
+
+    Args:
+        counts: int64 [pairs, C, 2].
+        target: intp [pairs], the position of every pair's class in roles.ids.
+        bi_step: Bi-mIoU takes every bi_step-th pair.
+    """
+    each = np.arange(len(target))
+    missed, hit = counts[each, target, 0], counts[each, target, 1]
+    left, wrong = counts[:, :, 0].sum(axis=1) - missed, counts[:, :, 1].sum(axis=1) - hit
+    cells = {"hit": hit, "missed": missed, "wrong": wrong, "left": left}
+    one_hot = (np.arange(len(roles.ids)) == target[:, None]).astype(np.int64)
+    in_bi = each % bi_step == 0
+    foreground = _ratio(hit.astype(np.float64), hit + missed + wrong)
+    background = _ratio(left.astype(np.float64), left + missed + wrong)
+    both = Measure(
+        np.stack([background.value, foreground.value], axis=1), np.stack([background.valid, foreground.valid], axis=1)
+    )
+    return _joined(
+        "1",
+        roles,
+        {
+            **{name: one_hot * cell[:, None] for name, cell in cells.items()},
+            **{f"bi_{name}": (cell * in_bi)[:, None] for name, cell in cells.items()},
+            "episode_bi_miou": _episode(_mean(both, range(2))),
+            "episode_iou": _episode(foreground),
+        },
+    )
+
+
+def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[tuple[str, Measure]]:
+    error = of["missed"] + of["wrong"]
+    foreground = _ratio(of["hit"], of["hit"] + error)
+    background = _mean(_ratio(of["left"], of["left"] + error), roles.foreground)
+    # The background entry stands in the place of class 0.
+    iou = Measure(
+        np.concatenate([background.value[:, None], foreground.value[:, 1:]], axis=1),
+        np.concatenate([background.valid[:, None], foreground.valid[:, 1:]], axis=1),
+    )
+    yield from _group_means(iou, roles)
+    bi_error = of["bi_missed"] + of["bi_wrong"]
+    left, hit = (_ratio(of[name], of[name] + bi_error) for name in ("bi_left", "bi_hit"))
+    both = Measure(np.concatenate([left.value, hit.value], axis=1), np.concatenate([left.valid, hit.valid], axis=1))
+    yield "bi_miou", _mean(both, range(2))
+    right = _total(of["hit"]) + _total(of["left"])
+    yield "overall_accuracy", _first(_ratio(right, right + _total(error)))
+    yield from _episode_means(of)
+    for index, class_id in enumerate(roles.ids):
+        yield f"iou/{class_id}", _column(iou, index)
+
+
+def _group_means(iou: Measure, roles: Roles) -> Iterator[tuple[str, Measure]]:
+    yield "human_miou", _mean(iou, range(len(roles.ids)))
+    yield "novel_miou", _mean(iou, roles.novel)
+    yield "base_miou", _mean(iou, roles.base)
+    yield "base_miou_with_background", _mean(iou, (0, *roles.base))
+    yield "human_miou_without_background", _mean(iou, roles.foreground)
+
+
+def _episode_means(of: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, Measure]]:
+    for name, columns in of.items():
+        if name.startswith("episode_"):
+            yield name, _first(_ratio(columns[:, :1], columns[:, 1:]))
+
+
+def _joined(way: str, roles: Roles, parts: Mapping[str, NDArray[Any]]) -> Statistics:
+    columns, start = {}, 0
+    for name, part in parts.items():
+        columns[name] = slice(start, start + part.shape[1])
+        start += part.shape[1]
+    return Statistics(way, roles, np.concatenate(list(parts.values()), axis=1).astype(np.float64), columns)
+
+
+def _episode(measure: Measure) -> Floats:
+    """A pair's value and whether it has one: the sum and the count of a mean over pairs."""
+    return np.stack([np.where(measure.valid, measure.value, 0), measure.valid], axis=1).astype(np.float64)
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Measure:
+    valid = np.asarray(whole != 0, np.bool_)
+    return Measure(part / np.where(valid, whole, 1), valid)
+
+
+def _mean(measure: Measure, columns: Iterable[int]) -> Measure:
+    """The mean over columns, invalid ones left out; added one after the other, so the same everywhere."""
+    total, count = measure.value[:, 0] * 0, measure.value[:, 0] * 0
+    for column in columns:
+        valid = measure.valid[:, column]
+        total = total + np.where(valid, measure.value[:, column], 0)
+        count = count + valid
+    return _ratio(total, count)
+
+
+def _total(columns: NDArray[Any]) -> NDArray[Any]:
+    total: NDArray[Any] = columns.sum(axis=1, keepdims=True)
+    return total
+
+
+def _column(measure: Measure, index: int) -> Measure:
+    return Measure(measure.value[:, index], measure.valid[:, index])
+
+
+def _first(measure: Measure) -> Measure:
+    return _column(measure, 0)

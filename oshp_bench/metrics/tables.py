@@ -1,0 +1,225 @@
+"""Results as tables: for people, LaTeX, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oshp_bench.metrics.intervals import Difference
+
+WAYS = (("kway", "k-way"), ("1way", "1-way"))
+NAMES = {
+    "human_miou": "C_human mIoU",
+    "novel_miou": "C_novel mIoU",
+    "base_miou": "C_base mIoU",
+    "base_miou_with_background": "C_base mIoU, background counted",
+    "human_miou_without_background": "C_human mIoU, background left out",
+    "bi_miou": "Bi-mIoU",
+    "overall_accuracy": "overall accuracy",
+    "mean_accuracy": "mean accuracy",
+    "episode_human_miou": "per-episode C_human mIoU",
+    "episode_human_miou_without_background": "per-episode, background left out",
+    "episode_novel_miou": "per-episode C_novel mIoU",
+    "episode_accuracy": "per-episode accuracy",
+    "episode_bi_miou": "per-episode Bi-mIoU",
+    "episode_iou": "per-episode IoU",
+}
+HEADLINE = (
+    "kway/novel_miou",
+    "kway/human_miou",
+    "kway/overall_accuracy",
+    "1way/novel_miou",
+    "1way/human_miou",
+    "1way/bi_miou",
+)
+_HEADLINE_NAMES = ("k novel", "k human", "k accuracy", "1 novel", "1 human", "1 Bi")
+_LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; the first column is left-aligned, the others right-aligned."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def result_tables(document: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables of a result (its JSON document): figures, then IoU by class, in percent with intervals."""
+    figures: Mapping[str, Mapping[str, Any]] = document["figures"]
+    ways = [(key, name) for key, name in WAYS if any(figure.startswith(f"{key}/") for figure in figures)]
+    header = tuple(cell for _, name in ways for cell in (name, _level(document)))
+    rows = [
+        (label, *(cell for key, _ in ways for cell in _cells(figures.get(f"{key}/{figure}"))))
+        for figure, label in NAMES.items()
+        if any(f"{key}/{figure}" in figures for key, _ in ways)
+    ]
+    yield Table(_title(document), ("%", *header), tuple(rows))
+    rows = [
+        (
+            each["name"],
+            each["role"],
+            *(cell for key, _ in ways for cell in _cells(figures.get(f"{key}/iou/{each['id']}"))),
+        )
+        for each in document["classes"]
+    ]
+    yield Table("IoU by class", ("%", "role", *header), tuple(rows))
+
+
+def diagnosis_tables(document: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables of a result's diagnosis."""
+    kway = document["diagnosis"].get("kway")
+    if kway:
+        bias = kway["testing_bias"]
+        parts = ("right", "other", "base or novel", "background", "removed label")
+        rows = tuple(
+            (f"{role} pixels", *(_percent(share) for share in bias[role]["shares"].values()))
+            for role in ("novel", "base")
+        )
+        yield Table("Testing bias, k-way: where pixels go", ("%", *parts), rows)
+    for key, name in WAYS:
+        found = document["diagnosis"].get(key)
+        if found:
+            rows = (
+                ("mean of classes", *(_percent(found["sizes"]["mean"][each]) for each in ("small", "medium", "large"))),
+                *(
+                    (row["class"], *(_percent(row[each]) for each in ("small", "medium", "large")))
+                    for row in found["sizes"]["classes"]
+                ),
+            )
+            yield Table(f"IoU by the class's area in the query, {name}", ("%", "small", "medium", "large"), rows)
+    if kway and kway["similar_parts"]:
+        rows = tuple((" / ".join(row["classes"]), _percent(row["share"])) for row in kway["similar_parts"])
+        yield Table("Most confused parts, k-way: pixels of the two that are swapped", ("%", "swapped"), rows)
+    oneway = document["diagnosis"].get("1way")
+    if oneway:
+        rows = tuple(
+            (
+                row["class"],
+                _percent(row["share_of_predicted"]),
+                ", ".join(f"{name} {_percent(share)}" for name, share in row["lies_on"].items()),
+            )
+            for row in oneway["false_positives"]
+        )
+        yield Table("Wrong foreground, 1-way", ("%", "of predicted", "lies on"), rows)
+
+
+def headline_table(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    """A row a result in the form of the paper's Tables 2-4, one fold."""
+    rows = tuple((name, *(_percent(_value(each, figure)) for figure in HEADLINE)) for name, each in documents)
+    return Table("Beside the floor", ("%", *_HEADLINE_NAMES), rows)
+
+
+def comparison_table(
+    names: tuple[str, str],
+    documents: tuple[Mapping[str, Any], Mapping[str, Any]],
+    differences: Mapping[str, Difference],
+) -> Table:
+    """Two results and their paired differences with interval and p-value."""
+    classes = {each["id"]: each["name"] for each in documents[0]["classes"]}
+    rows = []
+    for figure, difference in differences.items():
+        key, _, rest = figure.partition("/")
+        kind, _, class_id = rest.partition("/")
+        if kind == "accuracy":
+            continue
+        label = NAMES.get(rest) or f"IoU {classes[int(class_id)]}"
+        rows.append(
+            (
+                f"{dict(WAYS)[key]} {label}",
+                *(_percent(_value(document, figure)) for document in documents),
+                _percent(difference.value, sign=True),
+                _interval(difference.low, difference.high, sign=True),
+                "-" if difference.p_value is None else f"{difference.p_value:.4f}",
+            )
+        )
+    header = ("%", *names, "difference", _level(documents[0]), "p")
+    return Table(
+        f"Paired difference, second minus first, over {documents[0]['manifest']['queries']} queries",
+        header,
+        tuple(rows),
+    )
+
+
+def as_text(table: Table) -> str:
+    """A table for a terminal."""
+    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    lines = [table.title]
+    for row in (table.header, *table.rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(2, "-" * max(map(len, lines[1:])))
+    return "\n".join(lines) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """A table in GitHub's Markdown."""
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (table.header, *table.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    lines.insert(1, "|---|" + "---:|" * (len(table.header) - 1))
+    return f"**{table.title}**\n\n" + "\n".join(lines) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    """A table for LaTeX with the package booktabs."""
+    rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (table.header, *table.rows)]
+    body = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
+    return f"% {table.title}\n" + "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
+
+
+def figures_csv(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A row a figure of every result, fractions with full precision, for spreadsheets and pandas."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ("predictions", "manifest", "version", "convention", "figure", "class", "role", "value", "low", "high")
+    )
+    for name, document in documents:
+        classes = {str(each["id"]): each for each in document["classes"]}
+        for figure, cells in document["figures"].items():
+            about = classes.get(figure.rpartition("/")[2], {})
+            head = (document["manifest"]["name"], document["manifest"]["version"], document["options"]["convention"])
+            values = ("" if cells[key] is None else repr(cells[key]) for key in ("value", "low", "high"))
+            writer.writerow((name, *head, figure, about.get("name", ""), about.get("role", ""), *values))
+    return buffer.getvalue()
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    manifest, options = document["manifest"], document["options"]
+    return (
+        f"{manifest['name']} {manifest['version']}: {manifest['pairs']} pairs, {manifest['queries']} queries,"
+        f" convention {options['convention']}"
+    )
+
+
+def _level(document: Mapping[str, Any]) -> str:
+    return f"{100 * document['options']['level']:g} % interval"
+
+
+def _value(document: Mapping[str, Any], figure: str) -> float | None:
+    value: float | None = document["figures"].get(figure, {}).get("value")
+    return value
+
+
+def _cells(figure: Mapping[str, Any] | None) -> tuple[str, str]:
+    if figure is None:
+        return "", ""
+    return _percent(figure["value"]), _interval(figure["low"], figure["high"])
+
+
+def _percent(value: float | None, *, sign: bool = False) -> str:
+    return "-" if value is None else f"{100 * value:+.2f}" if sign else f"{100 * value:.2f}"
+
+
+def _interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    return "" if low is None or high is None else f"[{_percent(low, sign=sign)}, {_percent(high, sign=sign)}]"
