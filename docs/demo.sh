@@ -1,0 +1,13 @@
+# The main job on the embedded dataset: tailor, predict with the three methods that learn nothing, score, look.
+set -eu
+out="${1:-demo-run}"
+
+oshp-tailor demo --fold 1 --out "$out"
+for method in background class-prior copy-support; do
+  oshp-predict "$method" --manifest "$out/demo_fold1.json" -o "$out/$method"
+done
+oshp-score "$out/copy-support" --manifest "$out/demo_fold1.json" --out "$out/result" --sheet "$out/sheet.png" \
+  --floor "$out/background" --floor "$out/class-prior"
+oshp-score "$out/class-prior" "$out/copy-support" --manifest "$out/demo_fold1.json" | tail -n 60
+
+echo "Now look at $out/sheet.png and $out/result/result.json, or parse your own data: see README.md"

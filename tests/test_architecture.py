@@ -1,0 +1,69 @@
+"""The walls of docs/architecture.md hold, and commands answer before heavy libraries are imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "oshp_bench"
+GROUND = {"errors", "console", "files", "randomness", "lazy", "datasets", "manifest", "truth", "pictures"}
+WINGS = {"tailor", "baselines", "metrics"}
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_reaches_over_a_wall(path: Path) -> None:
+    mine = _room(path)
+    imports = _imports(path)
+    rooms = {name.split(".")[1] for name in imports if name.startswith("oshp_bench.") and name.count(".")}
+    assert mine in GROUND | WINGS
+    assert not rooms & (WINGS - {mine}), "a wing imports another wing, or the ground floor imports a wing"
+    if mine == "datasets":
+        assert rooms <= {"datasets", "errors", "files", "randomness"}
+    if mine != "baselines":
+        assert not {name for name in imports if name.split(".")[0] in {"torch", "torchvision"}}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_condition_asks_for_a_dataset_by_name(path: Path) -> None:
+    names = {spec.stem for spec in (PACKAGE / "datasets" / "specs").glob("*.toml")}
+    compared = {
+        constant.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare | ast.Match)
+        for constant in ast.walk(node)
+        if isinstance(constant, ast.Constant)
+    }
+    assert not compared & names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("wing", ["tailor", "manifest", "baselines", "metrics"])
+def test_help_needs_no_heavy_import(wing: str) -> None:
+    code = f"import sys, oshp_bench.{wing}.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"numpy", "scipy", "h5py", "PIL", "torch", "tqdm"} & set(loaded)
