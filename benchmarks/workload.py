@@ -17,6 +17,7 @@ from oshp_bench.datasets.labels import ClassSpec, Dataset, Layout, Part, load_sp
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.manifest import Manifest, Pairs, load_manifest, save_manifest
+from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.tailor.build import Recipe, build_manifest
 from oshp_bench.truth import load_truth, write_truth
 
@@ -29,7 +30,7 @@ class Workload:
 
     Attributes:
         source_masks: the masks of all test images as palette PNGs, labels merged.
-        predictions: (kind, way) -> folder of PNGs.
+        predictions: "real-looking" or "noise" -> a prediction set with kway/ and 1way/.
     """
 
     about: str
@@ -37,7 +38,7 @@ class Workload:
     manifest_file: Path
     truth: Path
     source_masks: Path
-    predictions: Mapping[tuple[str, str], Path]
+    predictions: Mapping[str, Path]
 
     @cached_property
     def png_source(self) -> Source:
@@ -58,14 +59,14 @@ class Workload:
         some = Pairs(pairs.query[:count], pairs.support[:count], pairs.target[:count], pairs.support_classes[:count])
         manifest = replace(self.manifest, pairs=some)
         folder = self.manifest_file.parent / f"first-{count}"
-        predictions = {}
-        for (kind, way), source in self.predictions.items():
-            predictions[kind, way] = folder / kind / way
-            predictions[kind, way].mkdir(parents=True, exist_ok=True)
-            for name in manifest.pairs.names:
-                link = predictions[kind, way] / f"{name}.png"
-                if not link.exists():
-                    os.link(source / f"{name}.png", link)
+        predictions = {kind: folder / kind for kind in self.predictions}
+        for kind, source in self.predictions.items():
+            for way in WAYS.values():
+                (predictions[kind] / way).mkdir(parents=True, exist_ok=True)
+                for name in manifest.pairs.names:
+                    link = predictions[kind] / way / f"{name}.png"
+                    if not link.exists():
+                        os.link(source / way / f"{name}.png", link)
         save_manifest(manifest, folder / "manifest.json")
         truth = folder / "manifest.truth.zip"
         if not truth.exists():
@@ -89,28 +90,26 @@ def real_looking_workload(folder: Path) -> Workload:
             Image.fromarray(mask).convert("RGB").save(photos / f"{image}.jpg", quality=80)
     file = folder / "manifest.json"
     save_manifest(manifest, file)
-    kinds = [(kind, way) for kind in ("real-looking", "noise") for way in ("k", "1")]
-    work = Workload(
-        about, manifest, file, folder / "manifest.truth.zip", masks, {each: folder.joinpath(*each) for each in kinds}
-    )
+    predictions = {kind: folder / kind for kind in ("real-looking", "noise")}
+    work = Workload(about, manifest, file, folder / "manifest.truth.zip", masks, predictions)
     if not work.truth.exists():
         write_truth(manifest, work.png_source, work.truth)
     truth = load_truth(work.truth, manifest)
     pairs = manifest.pairs
     ids = np.array(manifest.class_ids, np.uint8)
     for pair in progress(range(len(pairs)), "predictions"):
-        if (work.predictions["noise", "1"] / f"{pairs.name(pair)}.png").exists():
+        if (predictions["noise"] / "1way" / f"{pairs.name(pair)}.png").exists():
             continue
         mask = truth.mask(pairs.query[pair])
         shape, target = mask.shape, np.uint8(pairs.target[pair])
         random = np.random.default_rng(pair)
         drawn: dict[tuple[str, str], Mask] = {}
-        drawn["real-looking", "k"] = _as_a_method_would(mask, random)
-        drawn["real-looking", "1"] = np.where(_as_a_method_would(mask, random) == target, target, 0).astype(np.uint8)
-        drawn["noise", "k"] = ids[random.integers(0, len(ids), shape)]
-        drawn["noise", "1"] = random.integers(0, 2, shape).astype(np.uint8) * target
-        for each, prediction in drawn.items():
-            write_mask(work.predictions[each] / f"{pairs.name(pair)}.png", prediction, palette)
+        drawn["real-looking", "kway"] = _as_a_method_would(mask, random)
+        drawn["real-looking", "1way"] = np.where(_as_a_method_would(mask, random) == target, target, 0).astype(np.uint8)
+        drawn["noise", "kway"] = ids[random.integers(0, len(ids), shape)]
+        drawn["noise", "1way"] = random.integers(0, 2, shape).astype(np.uint8) * target
+        for (kind, way), prediction in drawn.items():
+            write_mask(predictions[kind] / way / f"{pairs.name(pair)}.png", prediction, palette)
     return work
 
 

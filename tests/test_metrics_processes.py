@@ -32,7 +32,12 @@ main()
 """
 
 
-PLAIN = ("-c", "from oshp_bench.metrics.cli import main; main()")
+# A shell's background jobs, such as this test may be one of, hand down that Ctrl-C is to be ignored.
+PLAIN = (
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " from oshp_bench.metrics.cli import main; main()",
+)
 
 
 @pytest.fixture(scope="module")

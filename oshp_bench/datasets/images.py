@@ -23,6 +23,7 @@ Mask = NDArray[np.uint8]
 Photo = NDArray[np.uint8]
 
 IGNORE = 255
+_CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
@@ -228,14 +229,13 @@ def _content(path: Path) -> bytes:
 
 def _check_png(data: bytes) -> None:
     """Refuses a PNG that is cut off or whose checksums do not fit: Pillow would hand out wrong pixels silently."""
-    view = memoryview(data)
     start, kind = len(_PNG), b""
     while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, start) if start + 12 <= len(data) else (len(data), b"")
+        length, kind = _CHUNK.unpack_from(data, start) if start + 12 <= len(data) else (len(data), b"")
         end = start + 8 + length
         if end + 4 > len(data):
             raise ImageProblem("truncated: the PNG's end is missing")
-        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if zlib.crc32(data[start + 4 : end]) != _CRC.unpack_from(data, end)[0]:
             raise ImageProblem("damaged: a checksum of the PNG does not fit")
         if kind == b"IHDR" and length == 13:
             width, height, bits = struct.unpack_from(">IIB", data, start + 8)
@@ -243,7 +243,7 @@ def _check_png(data: bytes) -> None:
                 raise ImageProblem(f"{width}x{height} pixels are more than we read")
             if bits == 16:
                 raise ImageProblem("16 bits a channel; 8 are needed")
-        if kind == b"acTL":
+        elif kind == b"acTL":
             raise ImageProblem("animated; a single picture is needed")
         start = end + 4
 

@@ -41,10 +41,14 @@ def run_lengths(starts: NDArray[np.intp], total: int) -> NDArray[np.float64]:
     return lengths
 
 
-def label_counts(mask: Mask) -> NDArray[np.int64]:
-    """The number of pixels of every label: int64 [256], for uint8 [H, W]."""
+def label_counts(mask: Mask, changes: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:
+    """The number of pixels of every label: int64 [256], for uint8 [H, W].
+
+    Args:
+        changes: packed_changes of the mask, if they are known.
+    """
     flat = mask.reshape(-1)
-    starts = run_starts(packed_changes(flat))
+    starts = run_starts(packed_changes(flat) if changes is None else changes)
     if starts is None:
         return np.bincount(flat, minlength=256)
     # The weights are whole numbers below 2^53, so their float64 sums are exact.

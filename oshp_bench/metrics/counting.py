@@ -67,13 +67,17 @@ class PairCounter:
         if prediction.shape != truth.shape or prediction.dtype != np.uint8:
             raise ImageProblem(f"uint8 {truth.shape} is needed, this is {prediction.dtype} {prediction.shape}")
         joint = truth.joint_counts(prediction)
-        problem = illegal_labels(np.asarray(joint.any(axis=0)), self._legal, way)
-        if problem:
-            raise ImageProblem(problem)
+        columns = joint.take(self._columns, axis=1)
+        # A k-way prediction is legal if its legal labels make up all pixels; which others it holds costs more to ask.
+        if way == "1" or int(columns.sum()) != prediction.size:
+            problem = illegal_labels(np.asarray(joint.any(axis=0)), self._legal, way)
+            if problem:
+                raise ImageProblem(problem)
         counts = np.empty(self.shape(way), np.int64)
         if way == "k":
-            counts[:, :-1] = joint[:-1].take(self._columns, axis=1)
-            counts[:, -1] = joint[:-1, list(self.removed)].sum(axis=1) if self.removed else 0
+            classes = len(self.class_ids)
+            counts[:, :-1] = columns[:-1, :classes]
+            counts[:, -1] = columns[:-1, classes:].sum(axis=1)
         else:
             counts[:, 0] = joint[:-1, 0]
             counts[:, 1] = joint[:-1, 1:].sum(axis=1)
@@ -81,7 +85,7 @@ class PairCounter:
 
     @cached_property
     def _columns(self) -> NDArray[np.intp]:
-        return np.array(self.class_ids, np.intp)
+        return np.array([*self.class_ids, *self.removed], np.intp)
 
     @cached_property
     def _legal(self) -> NDArray[np.bool_]:

@@ -80,7 +80,7 @@ class Result:
     @property
     def signature(self) -> str:
         """One line that says how the figures came about; equal signatures make figures comparable."""
-        ways = "+".join(each.way for each in self.per_pair)
+        ways = "+".join(way for way in ("k", "1") if self.matrices.of(way) is not None)
         boot = f"{self.resampling.resamples}q,seed{self.resampling.seed}" if self.resampling.resamples else "none"
         return (
             f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}|ways:{ways}"

@@ -95,17 +95,13 @@ def _merged(dataset: Dataset, image_id: str, labels: frozenset[int] | None) -> C
 
 
 def _photo_problems(source: Source, image_id: str, shape: tuple[int, ...] | None) -> Iterable[str]:
-    path = source.photo_path(image_id)
-    # The embedded dataset is drawn, photo and mask in one.
-    if path is None:
-        return
     try:
         size = source.photo_size(image_id)
     except ImageProblem as problem:
-        yield f"{path}: {problem}"
+        yield f"{source.photo_path(image_id)}: {problem}"
         return
     if shape is not None and size != shape:
         yield (
-            f"{path}: the photo has {size[1]}x{size[0]} pixels, its mask {source.mask_path(image_id)}"
-            f" {shape[1]}x{shape[0]}"
+            f"{source.photo_path(image_id)}: the photo has {size[1]}x{size[0]} pixels, its mask"
+            f" {source.mask_path(image_id)} {shape[1]}x{shape[0]}"
         )
