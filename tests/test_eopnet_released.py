@@ -1,0 +1,76 @@
+"""The authors' checkpoints are recognised and loaded whole, or refused in one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from eopnet_cases import network
+from test_backbones import table
+from torch import Tensor
+
+from oshp_bench.baselines.episodes import WAYS, Way
+from oshp_bench.baselines.released import load_released, released_way, renamed
+from oshp_bench.errors import OshpError
+
+ORIGIN = Path("atr_kwf1.pth")
+
+
+def checkpoint(test_data: Path, way: Way) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, empty of meaning."""
+    return {name: torch.zeros(shape) for name, shape in table(test_data, f"{way}way").items()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_checkpoint_is_recognised_and_fills_the_whole_network(test_data: Path, way: Way) -> None:
+    state = checkpoint(test_data, way)
+    assert released_way(state) == way
+    state["npm_class_bg.bias" if way == "k" else "npm_class.bias"] += 3
+    state["prototype"][4] = 2.0
+    state["s1_semantic.bias"] = torch.tensor([5.0, 6.0])
+    net = load_released(state, ORIGIN)
+    assert net.ways == (way,) and net.count == 18 and not net.training
+    loaded = net.state_dict()
+    assert loaded["memory.rows"].sum(1).nonzero().flatten().tolist() == [4]
+    # Background comes first in the release's head of one class, second in ours.
+    assert loaded["coarse.guidance.head.classify.bias"].tolist() == [6.0, 5.0]
+    assert loaded["npm.background.0.bias" if way == "k" else "npm.background.bias"] == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_tensor_of_ours_comes_from_exactly_one_of_theirs(test_data: Path, way: Way) -> None:
+    state = checkpoint(test_data, way)
+    sources = [name for theirs, tensor in state.items() for name in renamed({theirs: tensor}, way)]
+    assert len(sources) == len(set(sources))
+    assert set(sources) == set(load_released(state, ORIGIN).state_dict())
+
+
+def test_lip_and_cihp_have_more_rows(test_data: Path) -> None:
+    state = checkpoint(test_data, "k")
+    state["prototype"] = torch.zeros(20, 256)
+    assert load_released(state, ORIGIN).count == 20
+
+
+def test_our_own_weights_are_not_taken_for_the_authors() -> None:
+    state = network().state_dict()
+    assert released_way(state) is None
+    with pytest.raises(OshpError, match="not a checkpoint of EOP-Net's authors"):
+        load_released(state, ORIGIN)
+
+
+def test_every_misfit_is_named(test_data: Path) -> None:
+    state = checkpoint(test_data, "k")
+    del state["s2_trans.bias"]
+    state["surplus"] = torch.zeros(1)
+    state["xception_features.conv1.weight"] = torch.zeros(32, 4, 3, 3)
+    with pytest.raises(OshpError) as caught:
+        load_released(state, ORIGIN)
+    assert list(caught.value.problems) == [
+        "atr_kwf1.pth: lacks the tensor project.bias; it is of another architecture",
+        "atr_kwf1.pth: has an unknown tensor backbone.surplus",
+        "atr_kwf1.pth: backbone.xception_features.conv1.weight has shape [32, 4, 3, 3], not [32, 3, 3, 3]",
+    ]
+    del state["prototype"]
+    with pytest.raises(OshpError, match="lacks the tensor prototype"):
+        load_released(state, ORIGIN)
