@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+MOST_PROBLEMS = 50
+
 
 class OshpError(Exception):
     """Bad usage or bad input: exit code 2.
@@ -32,7 +34,7 @@ def raise_problems(problems: Iterable[str]) -> None:
         raise OshpError(*found)
 
 
-def shortened(problems: Sequence[str], most: int = 50) -> list[str]:
-    """The first of a long list of problems, and how many more there are."""
-    more = [f"... and {len(problems) - most} more"] if len(problems) > most else []
+def shortened(problems: Sequence[str], most: int = MOST_PROBLEMS, rest: str = "more problems") -> list[str]:
+    """The first of a long list of problems, and how many more there are; `rest` says of what."""
+    more = [f"... and {len(problems) - most} {rest}"] if len(problems) > most else []
     return [*problems[:most], *more]

@@ -43,9 +43,11 @@ def read_matrix(content: bytes, variable: str, most: int) -> NDArray[np.generic]
             inflated = inflater.decompress(data, 8 * most + 4096)
             if not inflater.eof:
                 raise ValueError("cut off, or larger than we read")
-            kind, data = next(_elements(inflated, 0, order), (0, b""))  # noqa: PLW2901
-        if kind == _MATRIX:
-            matrix = _matrix(data, order, variable, most)
+            inner_kind, inner = next(_elements(inflated, 0, order), (0, b""))
+        else:
+            inner_kind, inner = kind, data
+        if inner_kind == _MATRIX:
+            matrix = _matrix(inner, order, variable, most)
             if matrix is not None:
                 return matrix
     return None

@@ -11,13 +11,12 @@ import click
 
 from oshp_bench import __version__
 from oshp_bench.console import DIRECTORY, FILE, Group, progress
-from oshp_bench.errors import CheckFailed, OshpError
+from oshp_bench.errors import CheckFailed, OshpError, shortened
 
 if TYPE_CHECKING:
     from oshp_bench.manifest import Manifest
     from oshp_bench.truth import Truth
 
-_MOST_PROBLEMS = 50
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
 root_option = click.option("--root", type=DIRECTORY, help="The dataset's folder, or one above it.")
@@ -111,9 +110,7 @@ def verify(
         said = _verify(manifest, root, truth_file, photos)
     except CheckFailed as failed:
         if not as_json:
-            more = len(failed.problems) - _MOST_PROBLEMS
-            rest = [f"... and {more:,} more problems (all with --json)"] if more > 0 else []
-            raise CheckFailed(*failed.problems[:_MOST_PROBLEMS], *rest) from failed
+            raise CheckFailed(*shortened(failed.problems, rest="more problems (all with --json)")) from failed
         _print({"verified": False, "checked": [], "problems": failed.problems})
         context.exit(failed.exit_code)
     _print({"verified": True, "checked": said, "problems": []} if as_json else said)

@@ -8,13 +8,12 @@ from typing import Any
 
 from oshp_bench.datasets.labels import ID_PATTERN, NAME_PATTERN, POOLS, VERSION_PATTERN, parse_dataset
 from oshp_bench.datasets.schema import Reader, shown
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import read_json, readable_json, write_text
 from oshp_bench.manifest.model import FORMAT, ROLES, Manifest, OshpClass, Pairs, files_json
 from oshp_bench.manifest.rules import broken_rules
 
 MOST_PAIRS = 100_000
-MOST_PROBLEMS = 50
 # Beside the package in a checkout, inside it when installed.
 _SHIPPED = (Path(__file__).parents[1] / "manifests", Path(__file__).parents[2] / "manifests")
 
@@ -136,5 +135,4 @@ def _pairs(reader: Reader) -> Pairs:
 
 
 def _raise_first(problems: list[str]) -> None:
-    more = [f"... and {len(problems) - MOST_PROBLEMS} more problems"] if len(problems) > MOST_PROBLEMS else []
-    raise_problems(problems[:MOST_PROBLEMS] + more)
+    raise_problems(shortened(problems))

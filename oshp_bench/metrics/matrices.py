@@ -14,7 +14,7 @@ import numpy as np
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
 from oshp_bench.datasets.schema import shown
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import OshpError, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
@@ -23,7 +23,6 @@ from oshp_bench.metrics.predictions import CARD, WAYS, PredictionSet, open_predi
 from oshp_bench.truth import Truth
 
 FORMAT = "oshp-matrices/1"
-_MOST_PROBLEMS = 50
 # numpy reads the heads of arrays as Python text.
 _BROKEN_NPZ = (
     *BROKEN_ZIP,
@@ -151,8 +150,7 @@ def count_predictions(
     # Queries come in any order when several processes count.
     problems.extend(sorted(broken))
     if problems:
-        more = [f"... and {len(problems) - _MOST_PROBLEMS} more problems"] if len(problems) > _MOST_PROBLEMS else []
-        raise OshpError(*problems[:_MOST_PROBLEMS], *more)
+        raise OshpError(*shortened(problems))
     return Matrices(
         kway=counts.get("k"),
         oneway=counts.get("1"),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from oshp_bench.datasets.images import ImageProblem, Mask, decode, open_image
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, parse_json, read_at_most, read_bounded
 
 WAYS = {"k": "kway", "1": "1way"}
@@ -24,7 +24,6 @@ CARD = "predictions.json"
 _MAX_CARD_BYTES = 1 << 20
 # Python's zipfile makes an object of every member, in twelve times the bytes.
 _MAX_DIRECTORY_BYTES = 32 << 20
-_MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def _folder_names(root: Path) -> Iterator[str]:
                 else:
                     yield name
         folders = below
-    raise_problems(problems[:_MOST_PROBLEMS])
+    raise_problems(shortened(problems))
 
 
 def _leads_into(root: Path, link: Path) -> bool:
@@ -250,7 +249,7 @@ def _zip_names(path: Path) -> Iterator[str]:
             problems.append(f"{path}: {name[:80]}: a name that stands there twice (or differs in case alone)")
         elif not member.is_dir() and not pure.name.startswith(".") and pure.parts[0] != "__MACOSX":
             yield name
-    raise_problems(problems[:_MOST_PROBLEMS])
+    raise_problems(shortened(problems))
 
 
 def _directory_bytes(path: Path) -> int:

@@ -63,7 +63,7 @@ def _scan(source: Source, image_ids: Iterable[str], min_pixels: int) -> Presence
         broken += len(problems) > before
     if broken:
         hint = f"{broken} images of {source.dataset.name} cannot be used: get fresh copies of their files"
-        raise OshpError(*shortened(problems), hint)
+        raise OshpError(*shortened(problems, rest="more"), hint)
     return Presence(held, shown)
 
 

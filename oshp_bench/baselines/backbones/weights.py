@@ -58,8 +58,11 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> 
     own = module.state_dict()
     raise_problems(
         shortened(
-            [f"{origin}: lacks the tensor {name}; it is of another architecture" for name in own.keys() - state.keys()]
-            + [f"{origin}: has an unknown tensor {name}" for name in state.keys() - own.keys()]
+            [
+                f"{origin}: lacks the tensor {name}; it is of another architecture"
+                for name in sorted(own.keys() - state.keys())
+            ]
+            + [f"{origin}: has an unknown tensor {name}" for name in sorted(state.keys() - own.keys())]
             + [
                 f"{origin}: {name} has shape {list(tensor.shape)}, not {list(own[name].shape)}"
                 for name, tensor in state.items()
