@@ -212,6 +212,26 @@ def test_padding_behind_a_photo_is_no_truncation(tmp_path: Path) -> None:
     assert images.photo_size(path) == (24, 31)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"comment": b"c" * 300}, {"exif": b"Exif\0\0" + bytes(9000)}]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_the_size_of_a_photo_is_that_of_its_pixels(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
+    path = written(tmp_path / "photo.jpg", saved(Image.fromarray(noise()).convert(mode), "JPEG", **options))
+    assert images.photo_size(path) == images.read_photo(path).shape[:2] == (24, 31)
+
+
+@pytest.mark.parametrize(
+    ("at", "strange"), [(4, b"\x0c"), (5, b"\0\0"), (9, b"\2")], ids=["12 bits", "no height", "two channels"]
+)
+def test_a_strange_jpeg_head_is_not_taken_for_a_size(tmp_path: Path, at: int, strange: bytes) -> None:
+    content = saved(Image.fromarray(noise()), "JPEG")
+    at += content.index(b"\xff\xc0")
+    path = written(tmp_path / "photo.jpg", content[:at] + strange + content[at + len(strange) :])
+    with pytest.raises(ImageProblem):
+        images.photo_size(path)
+
+
 def matlab(variables: dict[str, Any], **options: Any) -> bytes:
     buffer = io.BytesIO()
     savemat(buffer, variables, **options)
@@ -323,7 +343,7 @@ def test_a_written_mask_reads_back(height: int, width: int, seed: int) -> None:
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_run_lengths_count_as_pixels_do(height: int, width: int, seed: int, noisy: bool) -> None:
+def test_runs_count_as_pixels_do(height: int, width: int, seed: int, noisy: bool) -> None:
     generator = np.random.default_rng(seed)
     mask = generator.integers(0, 256, (height, width), np.uint8)
     if not noisy:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from metrics_cases import mask_of
 
 from oshp_bench.datasets.images import Mask
-from oshp_bench.datasets.runs import label_counts, packed_changes, run_lengths, run_starts
-from oshp_bench.metrics.confusion import prepare_truth
+from oshp_bench.datasets.runs import column_changes, label_counts, weighted_pixels
+from oshp_bench.metrics.confusion import Counts, prepare_truth
 
 CLASS_IDS = (0, 2, 3, 7, 200)
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -42,14 +42,23 @@ def counted_one_by_one(truth: Mask, prediction: Mask) -> list[list[int]]:
     return counts
 
 
-@given(seed=st.integers(0, 2**32), shape=SIZES, noisy=st.booleans())
-def test_joint_counts_are_those_of_single_pixels(seed: int, shape: tuple[int, int], noisy: bool) -> None:
-    truth, prediction = drawn(seed, shape, noisy)
-    prepared = prepare_truth(truth, CLASS_IDS)
-    counts = prepared.joint_counts(prediction)
-    assert counts.dtype == np.int64
-    assert counts.tolist() == counted_one_by_one(truth, prediction)
-    assert prepared.row_counts.tolist() == [int((truth == each).sum()) for each in CLASS_IDS]
+def joint_counts(truth: Mask, prediction: Mask) -> Counts:
+    """Pixels by truth and predicted number: [classes + 1, 256]; the last row is ignored pixels."""
+    tally = prepare_truth(truth, CLASS_IDS).tally(prediction)
+    assert np.unique(tally.numbers).tolist() == np.unique(prediction).tolist()
+    counts = np.zeros((len(CLASS_IDS) + 1, 256))
+    np.add.at(counts, (tally.rows, tally.numbers), tally.weights)
+    assert (counts == counts.astype(np.int64)).all()
+    return counts.astype(np.int64)
+
+
+@given(seed=st.integers(0, 2**32), shape=SIZES, noisy=st.tuples(st.booleans(), st.booleans()))
+def test_joint_counts_are_those_of_single_pixels(seed: int, shape: tuple[int, int], noisy: tuple[bool, bool]) -> None:
+    truth, prediction = drawn(seed, shape, noisy[0])[0], drawn(seed, shape, noisy[1])[1]
+    assert joint_counts(truth, prediction).tolist() == counted_one_by_one(truth, prediction)
+    row_counts = prepare_truth(truth, CLASS_IDS).row_counts
+    assert row_counts.dtype == np.int64
+    assert row_counts.tolist() == [int((truth == each).sum()) for each in CLASS_IDS]
 
 
 @given(seed=st.integers(0, 2**32), shape=SIZES, noisy=st.booleans(), pieces=st.integers(1, 7))
@@ -63,9 +72,10 @@ def test_any_partition_of_the_pixels_in_any_order_gives_the_same_counts(
     total = np.zeros((len(CLASS_IDS) + 1, 256), np.int64)
     for piece in range(pieces):
         mine = order[piece_of[order] == piece]
-        part = prepare_truth(truth.reshape(1, -1)[:, mine], CLASS_IDS)
-        total += part.joint_counts(prediction.reshape(1, -1)[:, mine])
-    assert (total == prepare_truth(truth, CLASS_IDS).joint_counts(prediction)).all()
+        # As a column and as a row: counted by runs and by the last row alone.
+        for form in ((-1, 1), (1, -1)):
+            total += joint_counts(truth.reshape(-1)[mine].reshape(form), prediction.reshape(-1)[mine].reshape(form))
+    assert (total == 2 * joint_counts(truth, prediction)).all()
 
 
 @given(seed=st.integers(0, 2**32), shape=SIZES, noisy=st.booleans())
@@ -74,34 +84,45 @@ def test_label_counts_are_those_of_single_pixels(seed: int, shape: tuple[int, in
         assert label_counts(mask).tolist() == np.bincount(mask.reshape(-1), minlength=256).tolist()
 
 
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 64, 1001])
-def test_run_starts_and_lengths_of_masks_that_are_one_run_or_two(size: int) -> None:
-    # All equal: one run. The last pixel differs: runs of size - 1 and 1. (A single group of eight is always "noise".)
-    same = np.full(size, 9, np.uint8)
-    last = same.copy()
-    last[-1] = 4
-    for flat, expected in ((same, [0]), (last, [0, size - 1] if size > 1 else [0])):
-        starts = run_starts(packed_changes(flat))
-        if size > 64:
-            assert starts is not None
-            assert starts.tolist() == expected
-            assert run_lengths(starts, size).tolist() == np.diff([*expected, size]).tolist()
-        assert label_counts(flat.reshape(1, -1)).tolist() == np.bincount(flat, minlength=256).tolist()
+@given(seed=st.integers(0, 2**32), shape=SIZES)
+def test_changes_are_where_the_pixel_below_differs(seed: int, shape: tuple[int, int]) -> None:
+    mask = drawn(seed, shape, noisy=False)[0]
+    changes = column_changes(mask)
+    if changes is not None:
+        assert changes.tolist() == np.flatnonzero(mask[:-1] != mask[1:]).tolist()
+
+
+@pytest.mark.parametrize("height", [1, 2, 7, 8, 9, 64, 1001])
+def test_masks_of_one_column(height: int) -> None:
+    # All equal; the last pixel differs; one in the middle differs.
+    for odd in ((), (height - 1,), (height // 2,)):
+        mask = np.full((height, 1), 9, np.uint8)
+        mask[list(odd)] = 4
+        assert label_counts(mask).tolist() == np.bincount(mask.reshape(-1), minlength=256).tolist()
+
+
+def test_weights_of_pixels_by_hand() -> None:
+    mask = mask_of("3 3 5, 3 7 5, 3 7 3")
+    # Below row 0 of the middle column 3 becomes 7, below row 1 of the last one 5 becomes 3.
+    positions, weights = weighted_pixels((3, 3), np.array([1, 5]))
+    assert positions.tolist() == [6, 7, 8, 1, 5, 4, 8]
+    assert weights.tolist() == [3, 3, 3, 1, 2, -1, -2]
+    assert [int(weights[mask.reshape(-1)[positions] == label].sum()) for label in (3, 5, 7)] == [5, 2, 2]
 
 
 def test_noise_and_masks_take_their_own_ways() -> None:
     generator = np.random.default_rng(0)
-    noise = generator.integers(0, 3, 1003).astype(np.uint8)
-    assert run_starts(packed_changes(noise)) is None
-    mask = np.repeat(generator.integers(0, 3, 17), 59).astype(np.uint8)
-    starts = run_starts(packed_changes(mask))
-    assert starts is not None
-    assert starts.tolist() == [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1)]
+    assert column_changes(generator.integers(0, 3, (59, 17)).astype(np.uint8)) is None
+    mask = np.repeat(generator.integers(0, 3, (9, 17)), 59, axis=0).astype(np.uint8)
+    changes = column_changes(mask)
+    assert changes is not None
+    assert changes.tolist() == np.flatnonzero(mask[:-1] != mask[1:]).tolist()
 
 
-def test_views_and_columns_are_counted_as_they_are_seen() -> None:
-    truth = prepare_truth(mask_of("0 2, 3 7"), CLASS_IDS)
-    flipped = np.asfortranarray(mask_of("0 1, 1 1"))[:, ::-1]
-    counts = truth.joint_counts(flipped)
-    assert counts[0, 1] == counts[1, 0] == counts[2, 1] == counts[3, 1] == 1
-    assert counts.sum() == 4
+def test_views_are_counted_as_they_are_seen() -> None:
+    for size in (1, 40):
+        truth = mask_of("0 2, 3 7").repeat(size, 0)
+        flipped = np.asfortranarray(mask_of("0 1, 1 1").repeat(size, 0))[:, ::-1]
+        counts = joint_counts(truth[::-1, :], flipped)
+        assert counts[0, 1] == counts[1, 1] == counts[2, 1] == counts[3, 0] == size
+        assert counts.sum() == 4 * size

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from oshp_bench.datasets.matlab import read_matrix
 from oshp_bench.errors import OshpError
@@ -29,6 +29,8 @@ MAX_FILE_BYTES = 256 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
+# The head of a JPEG's segment, and what it holds in the segment of a frame: baseline, extended or progressive.
+_FRAME, _FRAMES = struct.Struct(">BBHBHHB"), (0xC0, 0xC1, 0xC2)
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -40,6 +42,16 @@ _BROKEN = (
 )
 # What Pillow multiplies the numbers of grey PNGs by; in a label mask the stored number is the label.
 _GREY_SCALE = {"1": 255, "L;2": 85, "L;4": 17}
+# What turns a photo of an EXIF orientation upright.
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class ImageProblem(Exception):
@@ -106,18 +118,32 @@ def read_mask(path: Path) -> Mask:
     return np.ascontiguousarray(labels)
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Path, *, upright: bool = False) -> Photo:
     """Reads a photo: uint8 [H, W, 3] RGB; grey photos get three equal channels.
+
+    Args:
+        upright: turns it as a camera noted in its EXIF data; masks of datasets fit photos as they are stored.
 
     Raises:
         ImageProblem: not a JPEG or PNG, truncated or damaged.
     """
     image = open_image(path, ("JPEG", "PNG"))
+    turn = _TURNS.get(_orientation(image)) if upright else None
     try:
         # By way of RGBA, as Pillow warns of palettes with transparency.
-        return np.asarray((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))
+        colours = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+        return np.asarray(colours if turn is None else colours.transpose(turn))
     except _BROKEN as error:
         raise ImageProblem(f"truncated or damaged ({error})") from error
+
+
+def _orientation(image: Image.Image) -> object:
+    """The EXIF orientation 1 to 8, if there is any; damaged EXIF data say nothing."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return image.getexif().get(ExifTags.Base.Orientation)
+    except _BROKEN:
+        return None
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -134,6 +160,9 @@ def photo_size(path: Path) -> tuple[int, int]:
     # Some cameras pad the file, so the mark need not be its last two bytes.
     if b"\xff\xd9" not in tail:
         raise ImageProblem("truncated: the JPEG's end is missing")
+    size = _plain_jpeg_size(head)
+    if size is not None:
+        return size
     try:
         image = open_image(head, ("JPEG",))
     except ImageProblem:
@@ -213,6 +242,23 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
         raise ImageProblem("does not exist") from error
     except OSError as error:
         raise ImageProblem(f"cannot be read ({error.strerror})") from error
+
+
+def _plain_jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG as cameras write it; None of any other, on which Pillow is to decide.
+
+    A scan asks every photo's size, and Pillow takes half as long for it as the scan for counting a mask.
+    """
+    start = len(_JPEG)
+    while start + _FRAME.size <= len(head):
+        mark, kind, length, bits, height, width, channels = _FRAME.unpack_from(head, start)
+        if mark != 0xFF or not (0xC0 <= kind <= 0xCF or 0xDB <= kind <= 0xFE):
+            return None
+        if kind in _FRAMES:
+            plain = bits == 8 and channels in (1, 3, 4) and 0 < height * width <= MAX_PIXELS
+            return (height, width) if plain else None
+        start += 2 + length
+    return None
 
 
 def _content(path: Path) -> bytes:

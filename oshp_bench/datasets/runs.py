@@ -1,4 +1,10 @@
-"""Counts labels by run lengths: masks are long runs of equal labels, and a run costs as much as a pixel."""
+"""Counts labels by runs down the columns: people stand upright, so a mask changes least from one row to the next.
+
+A column whose label changes after rows r1 < r2 < ... has r1 + 1 pixels of its first label, r2 - r1 of its second, and
+so on. So a change after row r gives r + 1 pixels to the label above it and takes as many from the label below, and the
+last row gives the height. These weights are whole numbers, and their sums stay below 2^53 for every picture that we
+read: float64 holds them exactly, in any order.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +13,60 @@ from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import Mask
 
-# Above this share of 8-pixel groups in which a run starts (noise, not a mask), counting pixel by pixel is faster.
+# Above this share of 8-pixel groups that hold a change (noise, not a mask), counting pixel by pixel is faster.
 _NOISE = 1 / 4
 
 
-def packed_changes(flat: Mask) -> NDArray[np.uint8]:
-    """One bit a pixel, set where a new run starts: uint8 [ceil(n/8)], for uint8 [n]; the first pixel starts one.
+def column_changes(mask: Mask) -> NDArray[np.intp] | None:
+    """Where a mask differs from the pixel below: intp [changes], positions in the flat mask, ascending.
 
-    Changes of two masks are united by `|`; a bit is found eight times faster than a byte.
+    None where there are so many that runs do not pay.
     """
-    starts = np.empty(len(flat), np.bool_)
-    starts[:1] = True
-    np.not_equal(flat[1:], flat[:-1], out=starts[1:])
-    return np.packbits(starts)
-
-
-def run_starts(packed: NDArray[np.uint8]) -> NDArray[np.intp] | None:
-    """Where runs start: intp [runs], ascending; None where there are so many that runs do not pay."""
-    groups = (packed != 0).nonzero()[0]
-    if len(groups) > _NOISE * len(packed):
+    flat, width = mask.reshape(-1), mask.shape[1]
+    above, below = flat[: max(0, len(flat) - width)], flat[width:]
+    whole = len(above) // 8 * 8
+    # Eight pixels are one number, and most groups of eight hold no change.
+    held = (above[:whole].view(np.uint64) != below[:whole].view(np.uint64)).nonzero()[0]
+    if len(held) > _NOISE * (whole // 8):
         return None
-    bits = np.unpackbits(packed.take(groups)).view(np.bool_).nonzero()[0]
-    starts: NDArray[np.intp] = (groups << 3).take(bits >> 3)
-    starts += bits & 7
-    return starts
+    upper, lower = (each[:whole].reshape(-1, 8).take(held, axis=0) for each in (above, below))
+    found = (upper != lower).reshape(-1).nonzero()[0]
+    changes = (held << 3).take(found >> 3)
+    changes += found & 7
+    rest = (above[whole:] != below[whole:]).nonzero()[0]
+    rest += whole
+    return np.concatenate((changes, rest))
 
 
-def run_lengths(starts: NDArray[np.intp], total: int) -> NDArray[np.float64]:
-    """The lengths of the runs that start at these positions: float64 [runs], whole numbers, ready to be weights."""
-    lengths = np.empty(len(starts))
-    np.subtract(starts[1:], starts[:-1], out=lengths[:-1], casting="unsafe")
-    lengths[-1:] = total - starts[-1:]
-    return lengths
+def change_weights(changes: NDArray[np.intp], width: int) -> NDArray[np.float64]:
+    """What every change gives to the label above and takes from the one below: float64 [changes], its row + 1."""
+    return (changes // width + 1).astype(np.float64)
 
 
-def label_counts(mask: Mask, changes: NDArray[np.uint8] | None = None) -> NDArray[np.int64]:
-    """The number of pixels of every label: int64 [256], for uint8 [H, W].
+def weighted_pixels(shape: tuple[int, int], changes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Pixels that stand for all: positions in the flat mask, intp [n], and weights, float64 [n].
+
+    They are the last row, the pixels above changes and those below, in this order. Among them, the weights of a label's
+    pixels add up to the number of its pixels in the mask.
 
     Args:
-        changes: packed_changes of the mask, if they are known.
+        shape: height and width of the mask.
+        changes: its column_changes.
     """
-    flat = mask.reshape(-1)
-    starts = run_starts(packed_changes(flat) if changes is None else changes)
-    if starts is None:
-        return np.bincount(flat, minlength=256)
-    # The weights are whole numbers below 2^53, so their float64 sums are exact.
-    return np.bincount(flat.take(starts), run_lengths(starts, len(flat)), 256).astype(np.int64)
+    height, width = shape
+    weights = change_weights(changes, width)
+    last_row = np.arange(max(0, height - 1) * width, height * width)
+    return (
+        np.concatenate((last_row, changes, changes + width)),
+        np.concatenate((np.full(len(last_row), float(height)), weights, -weights)),
+    )
+
+
+def label_counts(mask: Mask) -> NDArray[np.int64]:
+    """The number of pixels of every label: int64 [256], for uint8 [H, W]."""
+    changes = column_changes(mask)
+    if changes is None:
+        return np.bincount(mask.reshape(-1), minlength=256)
+    height, width = mask.shape
+    positions, weights = weighted_pixels((height, width), changes)
+    return np.bincount(mask.reshape(-1).take(positions), weights, 256).astype(np.int64)

@@ -4,14 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import IGNORE, Mask
-from oshp_bench.datasets.runs import label_counts, packed_changes, run_lengths, run_starts
+from oshp_bench.datasets.runs import change_weights, column_changes, label_counts, weighted_pixels
 
 Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Pairs of labels with weights: the weights of a pair add up to the number of its pixels.
+
+    Attributes:
+        rows: uint16 [n], the position of the true label in class_ids; ignored pixels have the position after the last.
+        numbers: uint8 [n], what is predicted; all that occur in the prediction, and no others.
+        weights: float64 [n], whole numbers.
+    """
+
+    rows: NDArray[np.uint16]
+    numbers: NDArray[np.uint8]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TruthPixels:
+    """A truth's part of the pixels that stand for all (datasets.runs).
+
+    Where truth t and prediction q become t' and q' from a pixel to the one below, they do so in two steps, (t, q) to
+    (t', q) to (t', q'). The first is one at the truth's changes alone, and everything but q is known beforehand.
+
+    Attributes:
+        rows: uint16 [n], rows of the truth: in the last row of pixels, above its changes, below its changes.
+        positions: intp [n], where the prediction is looked at: in the last row of pixels, above changes, there again.
+        weights: float64 [n].
+    """
+
+    rows: NDArray[np.uint16]
+    positions: NDArray[np.intp]
+    weights: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -20,15 +54,15 @@ class PreparedTruth:
 
     Attributes:
         mask: uint8 [H, W] of class ids; 255 = ignore.
-        changes: one bit a pixel, set where a run starts (datasets.runs).
-        offsets: uint16 [256], 256 times the position of a label in class_ids; 255 has the position after the last.
+        row_of: uint16 [256], the position of a label in class_ids; 255 has the position after the last.
         row_counts: the pixels of every class, int64 [classes].
+        pixels: its part of the pixels that stand for all; None if it is noise.
     """
 
     mask: Mask
-    changes: NDArray[np.uint8]
-    offsets: NDArray[np.uint16]
+    row_of: NDArray[np.uint16]
     row_counts: Counts
+    pixels: TruthPixels | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -36,23 +70,31 @@ class PreparedTruth:
         height, width = self.mask.shape
         return height, width
 
-    def joint_counts(self, prediction: Mask) -> Counts:
-        """Counts pixels by truth and predicted number: int64 [classes + 1, 256]; the last row is ignored pixels.
+    def tally(self, prediction: Mask) -> Tally:
+        """Counts pixels by truth and prediction.
 
         Args:
             prediction: uint8 [H, W] of the truth's shape.
         """
-        truth, flat = self.mask.reshape(-1), prediction.reshape(-1)
-        rows = len(self.row_counts) + 1
-        starts = run_starts(packed_changes(flat) | self.changes)
-        if starts is None:
-            counts = np.bincount(self.offsets.take(truth) + flat, minlength=rows << 8)
-        else:
-            keys = self.offsets.take(truth.take(starts))
-            keys += flat.take(starts)
-            # The weights are whole numbers below 2^53, so their float64 sums are exact.
-            counts = np.bincount(keys, run_lengths(starts, len(flat)), rows << 8).astype(np.int64)
-        return counts.reshape(rows, 256)
+        flat, width = prediction.reshape(-1), prediction.shape[1]
+        changes = column_changes(prediction) if self.pixels else None
+        if self.pixels is None or changes is None:
+            joint = np.bincount(self._pixel_keys + flat)
+            keys = joint.nonzero()[0].astype(np.uint16)
+            return Tally(keys >> np.uint16(8), keys.astype(np.uint8), joint.take(keys).astype(np.float64))
+        below = changes + width
+        rows = self.row_of.take(self.mask.reshape(-1).take(below))
+        weights = change_weights(changes, width)
+        return Tally(
+            np.concatenate((self.pixels.rows, rows, rows)),
+            flat.take(np.concatenate((self.pixels.positions, changes, below))),
+            np.concatenate((self.pixels.weights, weights, -weights)),
+        )
+
+    @cached_property
+    def _pixel_keys(self) -> NDArray[np.uint16]:
+        """256 times the row of every pixel: uint16 [H * W]."""
+        return (self.row_of << np.uint16(8)).take(self.mask.reshape(-1))
 
 
 def prepare_truth(mask: Mask, class_ids: Sequence[int]) -> PreparedTruth:
@@ -67,12 +109,20 @@ def prepare_truth(mask: Mask, class_ids: Sequence[int]) -> PreparedTruth:
     """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"the truth is {mask.dtype} {list(mask.shape)}, not uint8 [H, W]")
-    changes = packed_changes(mask.reshape(-1))
     labels = [*class_ids, IGNORE]
-    counts = label_counts(mask, changes)
+    row_of = np.zeros(256, np.uint16)
+    row_of[labels] = np.arange(len(labels))
+    changes, pixels = column_changes(mask), None
+    if changes is None:
+        counts = label_counts(mask)
+    else:
+        height, width = mask.shape
+        positions, weights = weighted_pixels((height, width), changes)
+        found = mask.reshape(-1).take(positions)
+        counts = np.bincount(found, weights, 256).astype(np.int64)
+        above = positions[: len(positions) - len(changes)]
+        pixels = TruthPixels(row_of.take(found), np.concatenate((above, changes)), weights)
     strange = sorted(set(counts.nonzero()[0].tolist()) - set(labels))
     if strange:
         raise ValueError(f"the truth holds {strange[:5]}, which are no class ids")
-    offsets = np.zeros(256, np.uint16)
-    offsets[labels] = np.arange(len(labels)) << 8
-    return PreparedTruth(mask, changes, offsets, counts[list(class_ids)])
+    return PreparedTruth(mask, row_of, counts[list(class_ids)], pixels)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import ImageProblem, Mask
+from oshp_bench.datasets.runs import label_counts
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
@@ -66,32 +67,38 @@ class PairCounter:
         """
         if prediction.shape != truth.shape or prediction.dtype != np.uint8:
             raise ImageProblem(f"uint8 {truth.shape} is needed, this is {prediction.dtype} {prediction.shape}")
-        joint = truth.joint_counts(prediction)
-        columns = joint.take(self._columns, axis=1)
-        # A k-way prediction is legal if its legal labels make up all pixels; which others it holds costs more to ask.
-        if way == "1" or int(columns.sum()) != prediction.size:
-            problem = illegal_labels(np.asarray(joint.any(axis=0)), self._legal, way)
-            if problem:
-                raise ImageProblem(problem)
-        counts = np.empty(self.shape(way), np.int64)
-        if way == "k":
-            classes = len(self.class_ids)
-            counts[:, :-1] = columns[:-1, :classes]
-            counts[:, -1] = columns[:-1, classes:].sum(axis=1)
-        else:
-            counts[:, 0] = joint[:-1, 0]
-            counts[:, 1] = joint[:-1, 1:].sum(axis=1)
-        return counts
+        tally = truth.tally(prediction)
+        columns = self._kway_columns if way == "k" else _oneway_columns(int(tally.numbers.max(initial=0)))
+        # One column more than the matrix has, for what is not legal, and one row more, for ignored pixels.
+        size, width = len(self.class_ids), self.shape(way)[1] + 1
+        keys = tally.rows * np.uint16(width)
+        keys += columns.take(tally.numbers)
+        joint = np.bincount(keys, tally.weights, (size + 1) * width).astype(np.int64).reshape(size + 1, width)
+        if joint[:, -1].any():
+            raise ImageProblem(illegal_labels(label_counts(prediction) > 0, self._legal, way))
+        return joint[:size, :-1]
 
     @cached_property
-    def _columns(self) -> NDArray[np.intp]:
-        return np.array([*self.class_ids, *self.removed], np.intp)
+    def _kway_columns(self) -> NDArray[np.uint8]:
+        """The column of every number: its class's, one for removed labels, then one for what is not legal."""
+        columns = np.full(256, len(self.class_ids) + 1, np.uint8)
+        columns[list(self.removed)] = len(self.class_ids)
+        columns[list(self.class_ids)] = np.arange(len(self.class_ids))
+        return columns
 
     @cached_property
     def _legal(self) -> NDArray[np.bool_]:
         legal = np.zeros(256, np.bool_)
         legal[[*self.class_ids, *self.removed]] = True
         return legal
+
+
+def _oneway_columns(foreground: int) -> NDArray[np.uint8]:
+    """As _kway_columns: 0, the one foreground value, then what is neither."""
+    columns = np.full(256, 2, np.uint8)
+    columns[foreground] = 1
+    columns[0] = 0
+    return columns
 
 
 @dataclass(frozen=True)
