@@ -36,12 +36,12 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], manifest: Manifest, height: in
     pictures = [[_scaled(tile.picture, colours, height) for tile in row] for row in rows]
     widths = [max(picture.width for picture in column) for column in zip(*pictures, strict=True)]
     held = np.unique(np.concatenate([np.unique(t.picture) for row in rows for t in row if t.picture.ndim == 2]))
-    legend = [each for each in manifest.classes if each.id in held]
+    held_classes = [each for each in manifest.classes if each.id in held]
     font = ImageFont.load_default(13)
     row_height = _LINE + height + _GAP
     width = sum(widths) + _GAP * (len(widths) + 1)
-    lines = list(_lines([each.name for each in legend], font, width - 2 * _GAP))
-    sheet = Image.new("RGB", (width, len(rows) * row_height + _GAP + (_LINE + 4) * len(lines)), _PAPER)
+    key = legend([each.name for each in held_classes], width)
+    sheet = Image.new("RGB", (width, len(rows) * row_height + key.height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, (row, drawn) in enumerate(zip(rows, pictures, strict=True)):
         left = _GAP
@@ -49,14 +49,24 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], manifest: Manifest, height: in
             pen.text((left, number * row_height + 2), tile.caption, _INK, font)
             sheet.paste(picture, (left, number * row_height + _LINE))
             left += wide + _GAP
+    sheet.paste(key, (0, len(rows) * row_height))
+    return sheet
+
+
+def legend(names: Sequence[str], width: int) -> Image.Image:
+    """Draws what the colours of classes mean, on as many lines as this width needs."""
+    font = ImageFont.load_default(13)
+    lines = list(_lines(names, font, width - 2 * _GAP))
+    drawn = Image.new("RGB", (width, (_LINE + 4) * len(lines) + _GAP), _PAPER)
+    pen = ImageDraw.Draw(drawn)
     for number, line in enumerate(lines):
-        top = len(rows) * row_height + number * (_LINE + 4)
+        top = number * (_LINE + 4)
         left = _GAP
         for name in line:
             pen.rectangle((left, top + 2, left + 14, top + 16), colour_of(name), _INK)
             pen.text((left + 20, top + 1), name, _INK, font)
             left += _entry_width(name, font)
-    return sheet
+    return drawn
 
 
 def _scaled(picture: Photo | Mask, colours: Photo, height: int) -> Image.Image:

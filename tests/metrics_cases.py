@@ -140,18 +140,18 @@ class Bench:
         return folder
 
 
-def make_bench(spec: Spec, root: Path, folder: Path, pairs: int | None = None) -> Bench:
+def make_bench(spec: Spec, root: Path, folder: Path, pairs: int | None = None, fold: int = 1) -> Bench:
     """The bench of a tiny dataset.
 
     Args:
         pairs: keep the first pairs alone; that breaks the rule of 150 pairs a class, which scoring does not need.
     """
-    manifest = manifest_of(spec, root)
+    manifest = manifest_of(spec, root, fold)
     if pairs is not None:
         kept = manifest.pairs
         columns = (kept.query[:pairs], kept.support[:pairs], kept.target[:pairs], kept.support_classes[:pairs])
         manifest = replace(manifest, pairs=Pairs(*columns))
-    bench = Bench(manifest, folder / "tiny_fold1.json", folder / "tiny_fold1.truth.zip")
+    bench = Bench(manifest, folder / f"{manifest.name}.json", folder / f"{manifest.name}.truth.zip")
     save_manifest(manifest, bench.manifest_file)
     write_truth(manifest, find_source(spec.dataset, root), bench.truth_file)
     return bench

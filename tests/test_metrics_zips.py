@@ -79,7 +79,9 @@ ATTACKS = {
     "no-name": (member(""), "'': a path out of the zip"),
     "line-break": (member("kway/a\nb.png"), r"'kway/a\nb.png': a name that cannot be printed; rename it"),
     "terminal-codes": (member("kway/\x1b[2J.png"), r"'kway/\x1b[2J.png': a name that cannot be printed; rename it"),
+    "zero-byte": (member("kway/0009.png\0.exe"), r"'kway/0009.png\x00.exe': a name that cannot be printed; rename it"),
     "link": (member("kway/0009.png", stat.S_IFLNK | 0o777), "kway/0009.png: a link; put the file itself there"),
+    "pipe": (member("kway/0009.png", stat.S_IFIFO | 0o644), "kway/0009.png: neither a file nor a folder; remove it"),
     "bzip2": (
         member("kway/0009.png", method=zipfile.ZIP_BZIP2),
         "kway/0009.png: compressed in an unusual way; pack it with deflate",
@@ -101,7 +103,7 @@ def test_a_hostile_member(
     assert problems(bench, path) == [problem]
 
 
-@pytest.mark.parametrize("name", ["kway/0001.png", "KWAY/0001.PNG"])
+@pytest.mark.parametrize("name", ["kway/0001.png", "KWAY/0001.PNG", "./kway/0001.png", "kway//0001.png"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_names_that_stand_there_twice(bench: Bench, folder: Path, tmp_path: Path, name: str) -> None:
     path = packed(folder, tmp_path / "preds.zip")
@@ -111,11 +113,13 @@ def test_names_that_stand_there_twice(bench: Bench, folder: Path, tmp_path: Path
     assert sorted(problems(bench, path)) == sorted([f"kway/0001.png: {twice}", f"{name}: {twice}"])
 
 
-def test_an_encrypted_member(bench: Bench, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", [1, 1 << 6, 1 << 13], ids=["encrypted", "strongly", "with its directory"])
+def test_an_encrypted_member(bench: Bench, folder: Path, tmp_path: Path, flag: int) -> None:
     path = packed(folder, tmp_path / "preds.zip")
     data = bytearray(path.read_bytes())
     # The flags stand 8 bytes into an entry of the directory.
-    data[data.index(b"PK\1\2") + 8] |= 1
+    place = data.index(b"PK\1\2") + 8
+    data[place : place + 2] = (int.from_bytes(data[place : place + 2], "little") | flag).to_bytes(2, "little")
     path.write_bytes(data)
     assert problems(bench, path) == ["1way/0000.png: encrypted; pack it without a password"]
 
@@ -123,7 +127,7 @@ def test_an_encrypted_member(bench: Bench, folder: Path, tmp_path: Path) -> None
 def test_a_member_that_inflates_to_far_more_than_a_mask(bench: Bench, folder: Path, tmp_path: Path) -> None:
     path = packed(folder, tmp_path / "preds.zip")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("kway/0004.png", "w") as entry:
-        for _ in range(200):
+        for _ in range(50):
             entry.write(bytes(1 << 20))
     assert path.stat().st_size < 1 << 20
     assert problems(bench, path) == ["kway/0004.png: no pair of tiny_fold1 has this name; remove it"]
@@ -134,6 +138,31 @@ def test_a_member_that_inflates_to_far_more_than_a_mask(bench: Bench, folder: Pa
     found = problems(bench, bomb)
     assert any(line.startswith("kway/0000.png: the file is larger than ") for line in found)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_a_zip_that_inflates_to_far_more_than_its_size(bench: Bench, folder: Path, tmp_path: Path) -> None:
+    path = packed(folder, tmp_path / "preds.zip")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(4, 104):
+            archive.writestr(f"kway/{number:04d}.png", bytes(2 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert problems(bench, path) == ["inflates to 200 MiB, more than 200 times its size; predictions do not"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10
+
+
+def test_members_that_share_their_bytes(bench: Bench, folder: Path, tmp_path: Path) -> None:
+    path = packed(folder, tmp_path / "preds.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("kway/9999.png", bytes(1 << 20))
+    data = path.read_bytes()
+    start = data.index(b"PK\1\2")
+    entry = data[data.rindex(b"PK\1\2") : data.rindex(b"PK\5\6")]
+    copies = b"".join(entry.replace(b"9999", b"%04d" % (1000 + number)) for number in range(20))
+    end = bytearray(data[data.rindex(b"PK\5\6") :])
+    count, size = struct.unpack_from("<HL", end, 10)
+    struct.pack_into("<HHL", end, 8, count + 20, count + 20, size + len(copies))
+    path.write_bytes(data[: start + size] + copies + end)
+    assert problems(bench, path) == ["its members lie over each other; pack it again"]
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["32-bit", "64-bit"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from oshp_bench import __version__
 from oshp_bench.console import DIRECTORY, FILE, Command
@@ -17,6 +19,7 @@ from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
     from oshp_bench.manifest import Manifest
+    from oshp_bench.metrics.examples import Gallery
     from oshp_bench.metrics.intervals import Difference, Resampling
     from oshp_bench.metrics.result import Result
     from oshp_bench.truth import Truth
@@ -117,6 +120,7 @@ class _Request:
 @click.option(
     "--from-matrices", "matrix_files", type=FILE, multiple=True, help="Score matrices.npz instead of pictures."
 )
+@click.option("--report", type=FILE, help="Write all of it as one HTML page, with pictures where photos are at hand.")
 @click.version_option(__version__, prog_name="oshp-bench")
 def main(
     predictions: tuple[Path, ...],
@@ -134,8 +138,9 @@ def main(
     sheet: Path | None,
     floors: tuple[Path, ...],
     matrix_files: tuple[Path, ...],
+    report: Path | None,
 ) -> None:
-    """Score PREDICTIONS: a folder or zip with kway/0000.png ... and 1way/0000.png ...
+    """Score PREDICTIONS: a folder or zip with kway/0000.png ... and 1way/0000.png ..., or a submission.
 
     Two of them give the paired difference (second minus first) with its interval and p-value.
     """
@@ -149,6 +154,10 @@ def main(
     from oshp_bench.metrics.intervals import Resampling
     from oshp_bench.metrics.result import compare
 
+    if report:
+        from oshp_bench.metrics.report import check_report_extra
+
+        check_report_extra()
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
     results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
     differences = compare(*results) if len(results) == 2 else {}
@@ -159,6 +168,9 @@ def main(
         _draw(request, results[0], predictions[:1], sheet)
     _note_missing(results, given)
     documents = [(click.format_filename(path), result.to_json()) for path, result in zip(given, results, strict=True)]
+    if report:
+        gallery = _gallery(request, predictions) if predictions else None
+        _write_report(report, results, documents, floor_documents, differences, gallery)
     _print(form, documents, floor_documents, differences)
 
 
@@ -170,6 +182,67 @@ def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], shee
         raise click.UsageError("--sheet needs the predictions, not their matrices")
     source = find_source(request.manifest.dataset, request.root)
     write_sheet(result, predictions[0], request.truth, source, sheet)
+
+
+def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
+    """Where a report's pictures come from: with the dataset if it can be found, else masks alone."""
+    from oshp_bench.datasets.sources import find_source
+    from oshp_bench.metrics.examples import Gallery
+    from oshp_bench.metrics.predictions import open_predictions
+
+    try:
+        source = find_source(request.manifest.dataset, request.root)
+    except OshpError:
+        if request.root:
+            raise
+        click.echo("note: the report shows masks alone; its photos need --root", err=True)
+        source = None
+    sets = tuple(open_predictions(path, request.way, request.manifest) for path in predictions)
+    return Gallery(request.truth, sets, source)
+
+
+def _write_report(
+    file: Path,
+    results: Sequence[Result],
+    documents: Sequence[tuple[str, dict[str, Any]]],
+    floors: Sequence[tuple[str, dict[str, Any]]],
+    differences: Mapping[str, Difference],
+    gallery: Gallery | None,
+) -> None:
+    from oshp_bench.files import write_text
+    from oshp_bench.metrics.report import report_html
+
+    page = report_html(
+        results,
+        names=[name for name, _ in _titled(documents)],
+        floors=_titled(floors),
+        differences=differences or None,
+        gallery=gallery,
+        command=_typed(click.get_current_context()),
+    )
+    write_text(file, page)
+
+
+def _titled(documents: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Results under their methods' names instead of their paths, or under both where methods are the same."""
+    names = [document["method"]["name"] or Path(path).name for path, document in documents]
+    return [
+        (f"{name}, {path}" if names.count(name) > 1 else name, document)
+        for name, (path, document) in zip(names, documents, strict=True)
+    ]
+
+
+def _typed(context: click.Context) -> str:
+    """The command line that gives these options, whatever the shell made of the one that was typed."""
+    words = ["oshp-score"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += parameter.opts[-1:] if isinstance(parameter, click.Option) else []
+                words += [] if each is True else [click.format_filename(str(each))]
+    return shlex.join(words)
 
 
 def _note_missing(results: Sequence[Result], given: list[Path]) -> None:

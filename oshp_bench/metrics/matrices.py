@@ -8,18 +8,20 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
-from oshp_bench.datasets.schema import shown
-from oshp_bench.errors import OshpError, shortened
+from oshp_bench.datasets.schema import Reader, shown
+from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
-from oshp_bench.metrics.predictions import CARD, WAYS, PredictionSet, open_predictions
+from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
+from oshp_bench.metrics.predictions import WAYS, PredictionSet, open_predictions
 from oshp_bench.truth import Truth
 
 FORMAT = "oshp-matrices/1"
@@ -47,6 +49,7 @@ class Matrices:
         missing: way -> names of pairs without a prediction, counted as all background.
         digest: of the prediction files.
         method: who made the predictions, if they say so.
+        card: what the submission says of the method, if they are part of one.
     """
 
     kway: Counts | None
@@ -55,6 +58,7 @@ class Matrices:
     missing: Mapping[str, tuple[str, ...]]
     digest: str
     method: str = ""
+    card: MethodCard | None = None
 
     def of(self, way: str) -> Counts | None:
         """The matrices of way "k" or "1"."""
@@ -119,7 +123,7 @@ def count_predictions(
     allow_missing: bool = False,
     jobs: int = 1,
 ) -> Matrices:
-    """Checks and counts a folder or zip of predictions.
+    """Checks and counts a folder or zip of predictions, or a submission's predictions for the manifest.
 
     Args:
         way: "k", "1", or None for all there are.
@@ -129,7 +133,7 @@ def count_predictions(
     Raises:
         OshpError: every problem of the set, a line each; nothing is scored on a broken set.
     """
-    predictions = open_predictions(path, way)
+    predictions = open_predictions(path, way, manifest)
     names = manifest.pairs.names
     missing = {each: tuple(name for name in names if name not in found) for each, found in predictions.files.items()}
     problems = list(_set_problems(predictions, manifest))
@@ -157,7 +161,8 @@ def count_predictions(
         stride4_classes=truth.stride4_classes,
         missing={each: lacking for each, lacking in missing.items() if lacking},
         digest=content_digest(digests),
-        method=str(predictions.card.get("method", ""))[:200],
+        method=predictions.card.get("method") or "",
+        card=predictions.method,
     )
 
 
@@ -171,6 +176,7 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
         "convention": convention,
         "predictions": matrices.digest,
         "method": matrices.method,
+        "card": matrices.card and matrices.card.to_json(),
         "missing": {way: list(names) for way, names in matrices.missing.items()},
         "stride4_classes": {support: list(classes) for support, classes in matrices.stride4_classes.items()},
         "class_ids": list(manifest.class_ids),
@@ -213,18 +219,30 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
         missing = {way: tuple(names) for way, names in about["missing"].items()}
         if not missing.keys() <= WAYS.keys() or not set().union(*missing.values()) <= set(manifest.pairs.names):
             raise ValueError("the missing predictions are no pairs")
+        if problem := name_problem(about["method"]):
+            raise ValueError(f"method {problem}")
         matrices = Matrices(
             kway=arrays.get("k"),
             oneway=arrays.get("1"),
             stride4_classes={str(key): tuple(map(int, each)) for key, each in about["stride4_classes"].items()},
             missing=missing,
             digest=str(about["predictions"]),
-            method=str(about["method"])[:200],
+            method=about["method"] or "",
+            card=_card(about, path),
         )
     except _BROKEN_NPZ as error:
         why = " ".join(str(error).split())[:200]
         raise OshpError(f"{path}: not a readable matrices file ({why}); score the predictions again") from error
     return matrices, about["convention"]
+
+
+def _card(about: dict[str, Any], path: Path) -> MethodCard | None:
+    reader = Reader(about, str(path))
+    if reader.absent("card"):
+        return None
+    card = method_card(reader.table("card"))
+    raise_problems(reader.problems)
+    return card
 
 
 def _are_pixels(counts: Counts) -> bool:
@@ -236,9 +254,12 @@ def _set_problems(predictions: PredictionSet, manifest: Manifest) -> Iterator[st
     said = predictions.card.get("test_digest", manifest.test_digest)
     if said != manifest.test_digest:
         yield (
-            f"{predictions.path / CARD}: these are predictions of {shown(predictions.card.get('manifest'))}, whose"
+            f"{predictions.card_place}: these are predictions of {shown(predictions.card.get('manifest'))}, whose"
             f" test pairs are not those of {manifest.name} {manifest.version}"
         )
+    problem = name_problem(predictions.card.get("method"))
+    if problem:
+        yield f"{predictions.card_place}: method {problem}"
     known = set(manifest.pairs.names)
     for found in predictions.files.values():
         for name in sorted(found.keys() - known):

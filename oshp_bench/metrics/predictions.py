@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from oshp_bench.datasets.images import ImageProblem, Mask, decode, open_image
-from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, parse_json, read_at_most, read_bounded
+from oshp_bench.errors import OshpError
+from oshp_bench.files import BROKEN_ZIP, parse_json, read_at_most
+from oshp_bench.manifest import Manifest
+from oshp_bench.metrics.listing import file_names, read_document
+from oshp_bench.metrics.method_card import MethodCard
+from oshp_bench.metrics.submission import INDEX, read_index
 
 WAYS = {"k": "kway", "1": "1way"}
 CARD = "predictions.json"
-_MAX_CARD_BYTES = 1 << 20
-# Python's zipfile makes an object of every member, in twelve times the bytes.
-_MAX_DIRECTORY_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +32,16 @@ class PredictionSet:
         files: "k" or "1" -> file name without ".png" -> path within the folder or the zip.
         extra: files that are no prediction and no card, paths within.
         card: what predictions.json says, if there is one.
+        card_place: how predictions.json is called in messages.
+        method: what the submission says of the method, if these predictions are part of one.
     """
 
     path: Path
     files: Mapping[str, Mapping[str, str]]
     extra: tuple[str, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    card_place: str = CARD
+    method: MethodCard | None = None
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
@@ -80,29 +81,69 @@ class PredictionSet:
         return data
 
 
-def open_predictions(path: Path, way: str | None) -> PredictionSet:
-    """Finds the predictions under a path.
+def open_predictions(path: Path, way: str | None, manifest: Manifest) -> PredictionSet:
+    """Finds the predictions for a manifest under a path.
 
     `kway/` and `1way/` are looked for in the folder or zip, and in its only sub-folder; with `way`, the PNGs may lie
-    there directly.
+    there directly. In a submission they are looked for in the manifest's folder.
 
     Args:
         way: "k" or "1" to take that way alone; None for all there are.
 
     Raises:
-        OshpError: not a folder or zip, nothing found, or paths that leave it.
+        OshpError: not a folder or zip, hostile, nothing found, or a submission that is not what it says.
     """
-    if path.is_dir():
-        names = list(_folder_names(path))
-    elif zipfile.is_zipfile(path):
-        names = list(_zip_names(path))
-    else:
-        raise OshpError(f"{path}: neither a folder nor a zip of predictions; check the path")
+    names = file_names(path)
+    if INDEX in names:
+        return _submitted(path, names, way, manifest)
+    parts = [_parts(name) for name in names]
+    tops = {each[0] for each in parts}
+    within = len(tops) == 1 and not tops & {*WAYS.values(), CARD} and all(len(each) > 1 for each in parts)
+    found = _predictions_in(path, names, 1 if within else 0, way)
+    if not found.files:
+        wanted = [way] if way else WAYS
+        undecided = not way and any(name.endswith(".png") for name in names)
+        hint = "; are these PNGs k-way or 1-way? say --way k or --way 1" if undecided else ""
+        raise OshpError(f"{path}: holds no {' and no '.join(f'{WAYS[each]}/*.png' for each in wanted)}{hint}")
+    return found
+
+
+def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Manifest) -> PredictionSet:
+    submission = read_index(path)
+    said = submission.set_of(manifest, path)
+    mine = [name for name in names if name.startswith(f"{said.manifest}/")]
+    found = _predictions_in(path, mine, 1, None)
+    if found.files.keys() != set(said.ways):
+        raise OshpError(
+            f"{path}: {said.manifest}/ holds predictions of {_named(found.files)}, {INDEX} says of {_named(said.ways)};"
+            " pack it again"
+        )
+    if way and way not in found.files:
+        raise OshpError(f"{path}: holds no {said.manifest}/{WAYS[way]}/*.png")
+    folders = {each.manifest for each in submission.sets}
+    strange = (name for name in names if name != INDEX and name.partition("/")[0] not in folders)
+    files = {way: found.files[way]} if way else found.files
+    return replace(found, files=files, extra=tuple(sorted((*found.extra, *strange))), method=submission.method)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The parts of a path within; a PurePosixPath of each of thousands would take longer than listing them."""
+    return tuple(part for part in name.split("/") if part not in ("", "."))
+
+
+def _named(ways: Collection[str]) -> str:
+    return " and ".join(f"{each}-way" for each in WAYS if each in ways) or "no way"
+
+
+def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | None) -> PredictionSet:
+    """Sorts the files of one set.
+
+    Args:
+        names: paths within.
+        depth: how many folders lie above kway/ and 1way/.
+    """
     wanted = [way] if way else list(WAYS)
-    parts = {name: PurePosixPath(name).parts for name in names}
-    tops = {each[0] for each in parts.values()}
-    within = (len(tops) == 1 and not tops & {*WAYS.values(), CARD}) and all(len(each) > 1 for each in parts.values())
-    depth = 1 if within else 0
+    parts = {name: _parts(name) for name in names}
     files: dict[str, dict[str, str]] = {}
     for each_way in wanted:
         found = {
@@ -118,9 +159,6 @@ def open_predictions(path: Path, way: str | None) -> PredictionSet:
             }
         if found:
             files[each_way] = found
-    if not files:
-        hint = "; are these PNGs k-way or 1-way? say --way k or --way 1" if not way and _has_png(names) else ""
-        raise OshpError(f"{path}: holds no {' and no '.join(WAYS[each] + '/*.png' for each in wanted)}{hint}")
     used = {name for found in files.values() for name in found.values()}
     others = {WAYS[each] for each in WAYS if each not in wanted}
     extra = [
@@ -129,8 +167,10 @@ def open_predictions(path: Path, way: str | None) -> PredictionSet:
         if name not in used and each[depth:] != (CARD,) and not (len(each) > depth + 1 and each[depth] in others)
     ]
     card = next((name for name, each in parts.items() if each[depth:] == (CARD,)), None)
-    opened = PredictionSet(path, files, tuple(sorted(extra)))
-    return opened if card is None else PredictionSet(path, files, opened.extra, _read_card(path, card))
+    if card is None:
+        return PredictionSet(path, files, tuple(sorted(extra)))
+    said = parse_json(read_document(path, card), str(path / card))
+    return PredictionSet(path, files, tuple(sorted(extra)), said if isinstance(said, dict) else {}, str(path / card))
 
 
 def read_prediction(data: bytes, shape: tuple[int, int]) -> Mask:
@@ -180,97 +220,3 @@ def illegal_labels(used: np.ndarray[Any, Any], legal: np.ndarray[Any, Any], way:
 
 def _shown(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:6])) + (", ..." if len(numbers) > 6 else "")
-
-
-def _has_png(names: list[str]) -> bool:
-    return any(name.endswith(".png") for name in names)
-
-
-def _folder_names(root: Path) -> Iterator[str]:
-    problems: list[str] = []
-    real_root = root.resolve()
-    folders = [""]
-    for depth in range(4):
-        below = []
-        for folder in folders:
-            try:
-                entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
-            except OSError as error:
-                raise OshpError(f"{root / folder}: cannot be read ({error.strerror}); check its permissions") from error
-            for entry in entries:
-                name = f"{folder}{entry.name}"
-                if entry.name.startswith("."):
-                    continue
-                if not entry.name.isprintable():
-                    problems.append(f"{root / folder}: {entry.name!r}: a name that cannot be printed; rename it")
-                elif entry.is_symlink() and not _leads_into(real_root, Path(entry.path)):
-                    problems.append(f"{entry.path}: a link out of the folder or to nothing; put the file itself there")
-                elif not entry.is_file() and not entry.is_dir():
-                    problems.append(f"{entry.path}: neither a file nor a folder; remove it")
-                elif entry.is_dir() and depth < 3:
-                    below.append(f"{name}/")
-                else:
-                    yield name
-        folders = below
-    raise_problems(shortened(problems))
-
-
-def _leads_into(root: Path, link: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # to nothing, or in a circle
-        return False
-
-
-def _zip_names(path: Path) -> Iterator[str]:
-    if _directory_bytes(path) > _MAX_DIRECTORY_BYTES:
-        raise OshpError(f"{path}: lists far more members than a set of predictions has")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except BROKEN_ZIP as error:
-        raise OshpError(f"{path}: not a readable zip ({error}); pack it again") from error
-    problems = []
-    times = Counter(member.filename.casefold() for member in members)
-    for member in members:
-        name = member.filename
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or not pure.parts:
-            problems.append(f"{path}: {name[:80]!r}: a path out of the zip")
-        elif not name.isprintable():
-            problems.append(f"{path}: {name[:80]!r}: a name that cannot be printed; rename it")
-        elif stat.S_ISLNK(member.external_attr >> 16):
-            problems.append(f"{path}: {name[:80]}: a link; put the file itself there")
-        elif member.flag_bits & 1:
-            problems.append(f"{path}: {name[:80]}: encrypted; pack it without a password")
-        elif member.compress_type not in BOUNDED_ZIP_METHODS:
-            problems.append(f"{path}: {name[:80]}: compressed in an unusual way; pack it with deflate")
-        elif times[name.casefold()] > 1:
-            problems.append(f"{path}: {name[:80]}: a name that stands there twice (or differs in case alone)")
-        elif not member.is_dir() and not pure.name.startswith(".") and pure.parts[0] != "__MACOSX":
-            yield name
-    raise_problems(shortened(problems))
-
-
-def _directory_bytes(path: Path) -> int:
-    """The size of a zip's list of members, the largest that anything at its end may be taken to say."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 17)))
-        end = file.read()
-    sizes = [end[found.start() + 12 : found.start() + 16] for found in re.finditer(rb"PK\x05\x06", end)]
-    sizes += [end[found.start() + 40 : found.start() + 48] for found in re.finditer(rb"PK\x06\x06", end)]
-    # All ones: the size stands in the 64-bit record.
-    return max((int.from_bytes(size, "little") for size in sizes if size != b"\xff" * 4), default=0)
-
-
-def _read_card(path: Path, name: str) -> Mapping[str, Any]:
-    if path.is_dir():
-        content = read_bounded(path / name, _MAX_CARD_BYTES)
-    else:
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open(name) as entry:
-                content = entry.read(_MAX_CARD_BYTES)
-        except BROKEN_ZIP as error:
-            raise OshpError(f"{path}: {name}: cannot be read ({error})") from error
-    card = parse_json(content, f"{path / name}")
-    return card if isinstance(card, dict) else {}

@@ -30,6 +30,7 @@ from oshp_bench.metrics.intervals import (
     resampled_figures,
 )
 from oshp_bench.metrics.matrices import Matrices, count_predictions
+from oshp_bench.metrics.method_card import method_card, name_problem
 from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics, statistics
 from oshp_bench.truth import load_truth
@@ -87,6 +88,11 @@ class Result:
             f"|convention:{self.convention}|bootstrap:{boot}|oshp-bench-{__version__}"
         )
 
+    @property
+    def method(self) -> dict[str, Any]:
+        """The method's card as JSON; of predictions that are no submission, the name alone, None if nobody said it."""
+        return self.matrices.card.to_json() if self.matrices.card else {"name": self.matrices.method or None}
+
     def to_json(self) -> dict[str, Any]:
         """The result as JSON, "format": "oshp-result/1"; the same input gives the same bytes on any machine."""
         content = {
@@ -108,6 +114,7 @@ class Result:
                 "method": self.matrices.method,
                 "missing": {way: list(names) for way, names in self.matrices.missing.items()},
             },
+            "method": self.method,
             "options": {
                 "convention": self.convention,
                 "interval": "expanded percentile bootstrap over queries",
@@ -134,7 +141,7 @@ def score(
     allow_missing: bool = False,
     jobs: int = 1,
 ) -> Result:
-    """Scores a folder or zip of predictions.
+    """Scores a folder or zip of predictions, or a submission's predictions for the manifest.
 
     Args:
         manifest: such as `load_manifest("atr_fold1.json")` gives.
@@ -229,6 +236,8 @@ def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
 def load_result(path: Path) -> dict[str, Any]:
     """Reads a result file of unknown origin as JSON and checks format, digest, and the members that tables show.
 
+    Older results have no "method"; it is added here, after the digest was checked.
+
     Raises:
         OshpError: not a result, or damaged.
     """
@@ -239,6 +248,13 @@ def load_result(path: Path) -> dict[str, Any]:
     if document.get("digest") != content_digest(content):
         raise OshpError(f"{path}: the digest does not fit the content; the file was edited or damaged, score again")
     reader = Reader(document, str(path))
+    predictions = reader.table("predictions").everything()
+    document.setdefault("method", {"name": predictions.get("method") or None})
+    method = reader.table("method")
+    if len(method) > 1:
+        method_card(method)
+    elif problem := name_problem(method.everything().get("name")) if "name" in method else "is missing":
+        method.wrong(f"name {problem}")
     for table, keys in (("manifest", ("name", "version", "test_digest")), ("options", ("convention",))):
         member = reader.table(table)
         for key in keys:

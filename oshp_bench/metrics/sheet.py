@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.files import written_whole
-from oshp_bench.metrics.predictions import open_predictions, read_prediction
+from oshp_bench.metrics.examples import Gallery, Ranking, episode_values
+from oshp_bench.metrics.predictions import open_predictions
 from oshp_bench.metrics.result import Result
 from oshp_bench.pictures import Tile, contact_sheet
 from oshp_bench.truth import Truth
@@ -22,35 +20,20 @@ def write_sheet(result: Result, predictions: Path, truth: Truth, source: Source,
     Raises:
         OshpError: no k-way predictions, or photos that cannot be read.
     """
-    kway = next((each for each in result.per_pair if each.way == "k"), None)
-    if kway is None:
+    if result.matrices.kway is None:
         raise OshpError(f"{predictions}: a sheet shows k-way predictions, and there are none")
-    scores = kway.values[:, kway.columns["episode_human_miou"]][:, 0]
-    ranked = np.argsort(-scores, kind="stable")
-    chosen = ranked[np.linspace(0, len(ranked) - 1, min(rows, len(ranked))).round().astype(int)]
-    found = open_predictions(predictions, None if (predictions / "kway").is_dir() else "k")
-    pairs = result.pairs
+    gallery = Gallery(truth, (open_predictions(predictions, "k", result.manifest),), source)
+    scores = episode_values(result, "k")
     drawn = []
-    for pair in chosen.tolist():
-        query, support = pairs.query[pair], pairs.support[pair]
-        wanted = pairs.support_classes[pair]
-        mask = truth.mask(query)
-        prediction = np.zeros_like(mask)
-        if pairs.name(pair) in found.files["k"]:
-            prediction = read_prediction(found.read("k", pairs.name(pair), mask.shape), mask.shape)
-        drawn.append(
-            (
-                Tile(source.photo(support), f"support {support}"),
-                Tile(source.merged_mask(support), "its mask"),
-                Tile(source.photo(query), f"query {query}"),
-                Tile(_within(mask, wanted), "truth"),
-                Tile(prediction, f"prediction: IoU {100 * scores[pair]:.1f}"),
-            )
+    for pair in Ranking(scores, result.pairs.query).in_even_steps(rows):
+        shown = gallery.example(result, "k", pair)
+        tiles = (
+            (shown.support_photo, f"support {shown.support}"),
+            (shown.support_mask, "its mask"),
+            (shown.query_photo, f"query {shown.query}"),
+            (shown.truth, "truth"),
+            (shown.predictions[0], f"prediction: IoU {100 * scores[pair]:.1f}"),
         )
+        drawn.append([Tile(picture, caption) for picture, caption in tiles if picture is not None])
     with written_whole(path) as file:
         contact_sheet(drawn, result.manifest).save(file, "PNG", optimize=True)
-
-
-def _within(mask: Mask, classes: tuple[int, ...]) -> Mask:
-    kept: Mask = np.where(np.isin(mask, (*classes, IGNORE)), mask, 0).astype(np.uint8)
-    return kept

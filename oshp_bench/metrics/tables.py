@@ -75,40 +75,55 @@ def result_tables(document: Mapping[str, Any]) -> Iterator[Table]:
 
 def diagnosis_tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """The tables of a result's diagnosis."""
-    kway = document["diagnosis"].get("kway")
-    if kway:
-        bias = kway["testing_bias"]
-        parts = ("right", "other", "base or novel", "background", "removed label")
-        rows = tuple(
-            (f"{role} pixels", *(_percent(share) for share in bias[role]["shares"].values()))
-            for role in ("novel", "base")
+    found = document["diagnosis"]
+    if "kway" in found:
+        yield bias_table(document)
+    yield from (size_table(document, key) for key, _ in WAYS if key in found)
+    if "kway" in found and found["kway"]["similar_parts"]:
+        yield similar_table(document)
+    if "1way" in found:
+        yield foreground_table(document)
+
+
+def bias_table(document: Mapping[str, Any]) -> Table:
+    """Where the pixels of novel and base classes go, k-way."""
+    bias = document["diagnosis"]["kway"]["testing_bias"]
+    parts = ("right", "other", "base or novel", "background", "removed label")
+    rows = tuple(
+        (f"{role} pixels", *(_percent(share) for share in bias[role]["shares"].values())) for role in ("novel", "base")
+    )
+    return Table("Testing bias, k-way: where pixels go", ("%", *parts), rows)
+
+
+def size_table(document: Mapping[str, Any], way: str) -> Table:
+    """IoU by terciles of the class's area; way is "kway" or "1way"."""
+    sizes = document["diagnosis"][way]["sizes"]
+    terciles = ("small", "medium", "large")
+    rows = (
+        ("mean of classes", *(_percent(sizes["mean"][each]) for each in terciles)),
+        *((row["class"], *(_percent(row[each]) for each in terciles)) for row in sizes["classes"]),
+    )
+    return Table(f"IoU by the class's area in the query, {dict(WAYS)[way]}", ("%", *terciles), rows)
+
+
+def similar_table(document: Mapping[str, Any]) -> Table:
+    """The classes most often taken for each other, k-way."""
+    parts = document["diagnosis"]["kway"]["similar_parts"]
+    rows = tuple((" / ".join(row["classes"]), _percent(row["share"])) for row in parts)
+    return Table("Most confused parts, k-way: pixels of the two that are swapped", ("%", "swapped"), rows)
+
+
+def foreground_table(document: Mapping[str, Any]) -> Table:
+    """How much of the predicted foreground is wrong and where it lies, 1-way."""
+    rows = tuple(
+        (
+            row["class"],
+            _percent(row["share_of_predicted"]),
+            ", ".join(f"{name} {_percent(share)}" for name, share in row["lies_on"].items()),
         )
-        yield Table("Testing bias, k-way: where pixels go", ("%", *parts), rows)
-    for key, name in WAYS:
-        found = document["diagnosis"].get(key)
-        if found:
-            rows = (
-                ("mean of classes", *(_percent(found["sizes"]["mean"][each]) for each in ("small", "medium", "large"))),
-                *(
-                    (row["class"], *(_percent(row[each]) for each in ("small", "medium", "large")))
-                    for row in found["sizes"]["classes"]
-                ),
-            )
-            yield Table(f"IoU by the class's area in the query, {name}", ("%", "small", "medium", "large"), rows)
-    if kway and kway["similar_parts"]:
-        rows = tuple((" / ".join(row["classes"]), _percent(row["share"])) for row in kway["similar_parts"])
-        yield Table("Most confused parts, k-way: pixels of the two that are swapped", ("%", "swapped"), rows)
-    oneway = document["diagnosis"].get("1way")
-    if oneway:
-        rows = tuple(
-            (
-                row["class"],
-                _percent(row["share_of_predicted"]),
-                ", ".join(f"{name} {_percent(share)}" for name, share in row["lies_on"].items()),
-            )
-            for row in oneway["false_positives"]
-        )
-        yield Table("Wrong foreground, 1-way", ("%", "of predicted", "lies on"), rows)
+        for row in document["diagnosis"]["1way"]["false_positives"]
+    )
+    return Table("Wrong foreground, 1-way", ("%", "of predicted", "lies on"), rows)
 
 
 def headline_table(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
@@ -169,9 +184,14 @@ def as_markdown(table: Table) -> str:
 
 def as_latex(table: Table) -> str:
     """A table for LaTeX with the package booktabs."""
-    rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (table.header, *table.rows)]
+    rows = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in (table.header, *table.rows)]
     body = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
     return f"% {table.title}\n" + "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def latex_text(text: str) -> str:
+    """A text as LaTeX prints it."""
+    return text.translate(_LATEX)
 
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}

@@ -1,0 +1,1 @@
+"""Predictions and results become submissions, boards and a Codabench bundle."""

@@ -1,0 +1,143 @@
+"""The board: results become a static site that any file host serves."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from oshp_bench import __version__
+from oshp_bench.console import progress
+from oshp_bench.errors import OshpError
+from oshp_bench.files import write_text
+from oshp_bench.leaderboard import tables
+from oshp_bench.leaderboard.entries import Entry
+from oshp_bench.leaderboard.significance import load_scored
+from oshp_bench.leaderboard.standings import WAY_NAMES, Standing
+from oshp_bench.manifest import Manifest
+
+_SITE = Path(__file__).with_name("site")
+_REPORTS, _TABLES = "reports", "tables"
+
+
+def write_board(
+    standings: Sequence[Standing], manifests: Mapping[str, Manifest], out: Path, *, reports: bool = True
+) -> tuple[Path, ...]:
+    """Writes index.html, tables/*.csv and reports/*.html; the same input gives the same bytes.
+
+    Args:
+        manifests: those at hand, by test digest.
+        reports: writes a report of every result whose matrices and manifest are at hand.
+
+    Returns:
+        The reports.
+
+    Raises:
+        OshpError: a package is missing, or matrices are damaged or not their result's.
+    """
+    if find_spec("jinja2") is None:
+        raise OshpError("a board needs jinja2: pip install oshp-bench[report]")
+    known = _entries(table for table in standings if table.known)
+    with_report = [entry for entry in known if reports and entry.matrices]
+    written = _write_reports(with_report, known, manifests, out) if with_report else ()
+    for table in standings:
+        write_text(out / _TABLES / f"{table.key}.csv", tables.as_csv([table]))
+    links = {entry.digest: f"{_REPORTS}/{_report_name(entry)}" for entry in with_report}
+    write_text(out / "index.html", _page(standings, links))
+    return written
+
+
+def _entries(standings: Iterable[Standing]) -> list[Entry]:
+    """The results in some tables, each once."""
+    rows = (row for table in standings for row in table.rows)
+    return list({entry.digest: entry for row in rows for entry in row.entries.values()}.values())
+
+
+def _write_reports(
+    wanted: Sequence[Entry], known: Sequence[Entry], manifests: Mapping[str, Manifest], out: Path
+) -> tuple[Path, ...]:
+    from oshp_bench.metrics.intervals import Resampling
+    from oshp_bench.metrics.report import check_report_extra, report_html
+    from oshp_bench.metrics.result import load_result, score_matrices
+
+    check_report_extra()
+    floor = [entry for entry in known if entry.is_floor]
+    written = []
+    for entry in progress(wanted, "reports", total=len(wanted)):
+        manifest = manifests[entry.test_digest]
+        matrices = load_scored(entry, manifest).matrices
+        result = score_matrices(
+            manifest, matrices, convention=entry.convention, resampling=Resampling(level=entry.level)
+        )
+        beside = [
+            (each.name, load_result(each.path))
+            for each in floor
+            if each.digest != entry.digest
+            and (each.test_digest, each.convention) == (entry.test_digest, entry.convention)
+        ]
+        path = out / _REPORTS / _report_name(entry)
+        write_text(path, report_html(result, names=[entry.name], floors=beside))
+        written.append(path)
+    return tuple(written)
+
+
+def _report_name(entry: Entry) -> str:
+    return f"{entry.manifest}-{entry.digest[7:19]}.html"
+
+
+def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    from oshp_bench.leaderboard.drawn import task_pictures
+    from oshp_bench.metrics import report
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_SITE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The board and the reports that it links to look alike.
+    style = [Path(report.__file__).with_name("theme.css"), _SITE / "board.css"]
+    script = (_SITE / "board.js").read_text(encoding="utf-8")
+    entries = _entries(standings)
+    published = {row.name for table in standings for row in table.rows if row.kind == "published"}
+    return environment.get_template("board.html.j2").render(
+        datasets=_by_dataset(standings),
+        results=len(entries),
+        methods=len({entry.name for entry in entries}),
+        published=len(published),
+        backbones=_distinct(entry.card.backbone for entry in entries if entry.card),
+        pretrainings=_distinct(entry.card.pretraining for entry in entries if entry.card),
+        links=links,
+        pictures=[(_data_address(picture), words) for picture, words in task_pictures()],
+        text=tables,
+        way_names=WAY_NAMES,
+        table_folder=_TABLES,
+        version=__version__,
+        style=Markup("".join(path.read_text(encoding="utf-8") for path in style)),
+        script=Markup(script),
+        # What a stranger might get into the page all the same would not run.
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _by_dataset(standings: Iterable[Standing]) -> dict[str, list[list[Standing]]]:
+    """The tables of each dataset, test by test: the two ways of one test stand under one heading."""
+    datasets: dict[str, dict[str, list[Standing]]] = {}
+    for table in standings:
+        test = table.key.rpartition("-")[0]
+        datasets.setdefault(table.dataset, {}).setdefault(test, []).append(table)
+    return {dataset: list(tests.values()) for dataset, tests in datasets.items()}
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return sorted(set(texts), key=lambda text: (text.casefold(), text))
+
+
+def _data_address(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()

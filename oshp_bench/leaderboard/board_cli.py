@@ -1,0 +1,175 @@
+"""oshp-board: results in, a site, a paper's table or a Codabench competition out."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from oshp_bench import __version__
+from oshp_bench.console import DIRECTORY, FILE, Group
+
+if TYPE_CHECKING:
+    from oshp_bench.leaderboard.entries import Entry
+    from oshp_bench.leaderboard.standings import Standing
+    from oshp_bench.manifest import Manifest
+
+_DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"])
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9./:_@-]{0,199}")
+results_argument = click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+manifest_option = click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    help="Manifest of results on no shipped one, such as your own tailoring of LIP; may be given several times.",
+)
+published_option = click.option(
+    "--published/--no-published", default=True, show_default=True, help="Rows of the paper's Tables 2 to 4."
+)
+
+
+@click.group(cls=Group)
+@click.version_option(__version__, prog_name="oshp-bench")
+def main() -> None:
+    """Ranks results. RESULTS are result files of oshp-score, or folders that hold some."""
+
+
+@main.command()
+@results_argument
+@click.option("--out", "-o", type=DIRECTORY, required=True, help="Folder of the site.")
+@manifest_option
+@published_option
+@click.option(
+    "--reports/--no-reports", default=True, show_default=True, help="A report of every result that has matrices."
+)
+def build(results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], published: bool, reports: bool) -> None:
+    """Write a static site of RESULTS, to be served by any file host or opened from disk.
+
+    Matrices beside a result (matrices.npz beside result.json, a.npz beside a.json) give its report and the paired test
+    against the row above.
+    """
+    from oshp_bench.leaderboard.board import write_board
+
+    entries, known, standings = _standings(results, manifests, published)
+    written = write_board(standings, known, out, reports=reports)
+    rows = sum(len(table.rows) for table in standings)
+    click.echo(f"{out / 'index.html'}: {len(entries):,} results, {rows:,} rows in {len(standings)} tables")
+    if written:
+        click.echo(f"{written[0].parent}: {len(written):,} reports")
+
+
+@main.command()
+@results_argument
+@click.option(
+    "--format", "form", type=click.Choice(["markdown", "latex", "csv"]), default="markdown", show_default=True
+)
+@click.option("--dataset", help="This dataset alone, such as atr.")
+@click.option("--way", type=click.Choice(["k", "1"]), help="This way alone.")
+@click.option("--protocol", help="This sampling rule alone, such as official.")
+@click.option("--intervals/--no-intervals", default=True, show_default=True)
+@manifest_option
+@published_option
+def table(
+    results: tuple[Path, ...],
+    form: str,
+    dataset: str | None,
+    way: str | None,
+    protocol: str | None,
+    intervals: bool,
+    manifests: tuple[str, ...],
+    published: bool,
+) -> None:
+    """Print the board's tables of RESULTS for a paper.
+
+    CSV holds fractions with full precision; the others are in percent.
+    """
+    from oshp_bench.errors import OshpError
+    from oshp_bench.leaderboard.tables import FORMATS
+
+    _, _, standings = _standings(results, manifests, published)
+    wanted = {"dataset": dataset, "way": way, "protocol": protocol}
+    chosen = [each for each in standings if all(value in (None, getattr(each, key)) for key, value in wanted.items())]
+    if not chosen:
+        held = ", ".join(dict.fromkeys(f"{each.dataset} {each.protocol}" for each in standings))
+        raise OshpError(f"no table fits these options; there are tables of {held}")
+    click.echo(FORMATS[form](chosen, intervals=intervals), nl=False)
+
+
+@main.command()
+@click.option(
+    "--manifest", "manifests", multiple=True, required=True, help="Manifest file, or the name of a shipped one: a task."
+)
+@click.option(
+    "--truth", "truths", type=FILE, multiple=True, help="Truth of each manifest, in order.  [default: beside it]"
+)
+@click.option("--out", "-o", type=FILE, required=True, help="The bundle to write.")
+@click.option("--title", help="The competition's title.  [default: after its datasets]")
+@click.option("--way", type=click.Choice(["k", "1"]), help="Ask for this way alone.")
+@click.option("--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True)
+@click.option("--start", type=_DATE, default="2026-01-01", show_default=True, help="When it opens, UTC.")
+@click.option("--end", type=_DATE, default="2099-12-31", show_default=True, help="When it closes, UTC.")
+@click.option("--private-labels", is_flag=True, help="The truth is public nowhere; leaves out the honour-system note.")
+@click.option("--docker-image", default="codalab/codalab-legacy:py312", show_default=True, help="Image that scores.")
+@click.option("--wheels", type=DIRECTORY, help="Wheels that the image lacks, for workers without a network.")
+def codabench(
+    manifests: tuple[str, ...],
+    truths: tuple[Path, ...],
+    out: Path,
+    title: str | None,
+    way: str | None,
+    convention: str,
+    start: datetime,
+    end: datetime,
+    private_labels: bool,
+    docker_image: str,
+    wheels: Path | None,
+) -> None:
+    """Write a Codabench competition: a bundle to upload as it is.
+
+    The scores on Codabench are those of oshp-score. The bundle holds the truth; keep it where the truth may be.
+    """
+    from oshp_bench.leaderboard.codabench import Competition, download_command, load_tasks, write_bundle
+
+    if end <= start:
+        raise click.UsageError("--end is not after --start")
+    if not _IMAGE.fullmatch(docker_image):
+        raise click.UsageError(f"--docker-image {docker_image!r} is no image's name")
+    tasks = load_tasks(manifests, truths)
+    datasets = ", ".join(dict.fromkeys(task.manifest.dataset.title for task in tasks))
+    competition = Competition(
+        title=" ".join((title or f"One-shot human parsing: {datasets}").split())[:200],
+        way=way,
+        convention=convention,
+        start=str(start),
+        end=str(end),
+        private=private_labels,
+        image=docker_image,
+    )
+    write_bundle(competition, tasks, out, wheels)
+    click.echo(f"{out}: {', '.join(task.manifest.name for task in tasks)}; columns {', '.join(competition.columns)}")
+    if wheels is None:
+        click.echo(
+            "note: what the image lacks of click, pillow, jinja2 and matplotlib is installed when scoring starts, which"
+            f" needs a network; for workers without one:\n  {download_command(Path('wheels'))}\n  and --wheels wheels",
+            err=True,
+        )
+
+
+def _standings(
+    results: tuple[Path, ...], manifests: tuple[str, ...], published: bool
+) -> tuple[tuple[Entry, ...], dict[str, Manifest], tuple[Standing, ...]]:
+    """The entries, the manifests at hand and the tables with their tests; what is strange goes to stderr."""
+    from oshp_bench.leaderboard.entries import load_entries
+    from oshp_bench.leaderboard.significance import with_tests
+    from oshp_bench.leaderboard.standings import known_manifests, standings
+
+    entries, notes = load_entries(results)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    known = known_manifests(entries, manifests)
+    for name in sorted({f"{each.manifest} {each.version}" for each in entries if each.test_digest not in known}):
+        click.echo(f"note: {name}: not at hand; give --manifest to have its results checked and tested", err=True)
+    return entries, known, with_tests(standings(entries, known, published=published), known)

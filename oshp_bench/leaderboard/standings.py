@@ -1,0 +1,335 @@
+"""Entries become tables in the form of the paper's Tables 2 to 4: what compares stands together, nothing else does."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from oshp_bench.datasets.labels import builtin_specs, load_spec
+from oshp_bench.files import content_digest
+from oshp_bench.leaderboard.entries import FIGURES, Entry
+from oshp_bench.manifest import Manifest, load_manifest, shipped_manifests
+from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.predictions import WAYS
+from oshp_bench.metrics.published import PublishedMethod, PublishedTable, published_tables
+
+WAY_NAMES = {"k": "k-way", "1": "1-way"}
+COLUMN_NAMES = {
+    "novel_miou": "C_novel mIoU",
+    "human_miou": "C_human mIoU",
+    "overall_accuracy": "overall accuracy",
+    "bi_miou": "Bi-mIoU",
+}
+_PAPERS_RULE = "official"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as a fraction 0..1.
+
+    Attributes:
+        low, high: its interval; None for an average and for what is published.
+        printed: what the paper prints instead, where that is no mean of its folds.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    printed: float | None = None
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """How C_novel of one fold compares with a row further up.
+
+    Attributes:
+        against: that row's name.
+        difference: this row minus that one; None where one of the two has no matrices.
+    """
+
+    fold: int
+    against: str
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in a table.
+
+    Attributes:
+        kind: "entry", "floor" or "published".
+        cells: (figure, fold) -> cell; the fold None is the average over all folds.
+        entries: fold -> the result; none for what is published.
+        namesakes: how many rows of the table have this name.
+        twins: the names of rows with the same predictions.
+    """
+
+    name: str
+    kind: str
+    cells: Mapping[tuple[str, int | None], Cell]
+    entries: Mapping[int, Entry] = field(default_factory=dict)
+    tests: tuple[PairedTest, ...] = ()
+    namesakes: int = 1
+    twins: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> Entry | None:
+        """A result of the method, to say what it is."""
+        return next(iter(self.entries.values()), None)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know of the row's figures."""
+        missing = sum(entry.missing for entry in self.entries.values())
+        levels = sorted({entry.level for entry in self.entries.values()} - {0.95})
+        said = {
+            f"{missing:,} predictions are missing and count as background": missing,
+            f"intervals of {' and '.join(f'{100 * level:g}' for level in levels)} %": levels,
+            f"one of {self.namesakes} rows of this name": self.namesakes > 1,
+            f"the same predictions as {', '.join(self.twins)}": self.twins,
+        }
+        return tuple(text for text, holds in said.items() if holds)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A table: one dataset, rule, manifest version, convention and way.
+
+    Attributes:
+        folds: the dataset's folds, ascending.
+        convention: "" where all that there is was published.
+        tests: fold -> test digest and number of pairs of what stands in it.
+        known: whether its manifests are at hand, so that they are what they are called.
+        apart: whether others bear its name on other test pairs, so that its digests have to be said.
+        published: the paper's table whose rows stand in it.
+    """
+
+    dataset: str
+    title: str
+    protocol: str
+    version: str
+    convention: str
+    way: str
+    folds: tuple[int, ...]
+    tests: Mapping[int, tuple[str, int]]
+    known: bool
+    apart: bool
+    rows: tuple[Row, ...]
+    published: PublishedTable | None = None
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures that it shows, in order; the first one ranks."""
+        return FIGURES[self.way]
+
+    @property
+    def columns(self) -> tuple[tuple[str, int | None], ...]:
+        """Its columns: every figure of every fold, then the figure's average."""
+        return tuple((figure, fold) for figure in self.figures for fold in (*self.folds, None))
+
+    @cached_property
+    def key(self) -> str:
+        """A name that no other table has, for files and links."""
+        apart = content_digest([*self.tests.items()])[7:19] if self.apart else ""
+        parts = (self.dataset, self.protocol, self.version, self.convention, apart, WAYS[self.way])
+        return "-".join(part for part in parts if part)
+
+
+def known_manifests(entries: Iterable[Entry], given: Sequence[str]) -> dict[str, Manifest]:
+    """The shipped manifests that results name and those that the user gives, by test digest.
+
+    Raises:
+        OshpError: one of them cannot be read.
+    """
+    shipped = shipped_manifests()
+    wanted = [shipped[name] for name in sorted({entry.manifest for entry in entries}) if name in shipped]
+    loaded = [*map(load_manifest, wanted), *map(load_manifest, given)]
+    return {manifest.test_digest: manifest for manifest in reversed(loaded)}
+
+
+def standings(
+    entries: Iterable[Entry], manifests: Mapping[str, Manifest], *, published: bool = True
+) -> tuple[Standing, ...]:
+    """All tables: the paper's datasets in its order, then the others by name; the paper's sampling rule first.
+
+    Results stand together if dataset, rule, version, convention and, fold by fold, test pairs are the same. Where two
+    sets of test pairs bear one name, each has a table.
+
+    Args:
+        manifests: those at hand, by test digest.
+        published: adds the paper's rows, beside results on the paper's test and in tables of their own.
+    """
+    papers = published_tables() if published else ()
+    tables = [table for group in _comparable(entries, manifests) for table in _tables(*group, manifests, papers)]
+    beside = [table.published for table in tables]
+    for paper in papers:
+        if paper not in beside:
+            tables.extend(_paper_alone(paper))
+    order = {paper.dataset: number for number, paper in enumerate(papers)}
+    return tuple(
+        sorted(
+            tables,
+            key=lambda table: (
+                order.get(table.dataset, len(order)),
+                table.dataset,
+                table.protocol != _PAPERS_RULE,
+                not table.known,
+                table.key.rpartition("-")[0],
+                table.way != "k",
+            ),
+        )
+    )
+
+
+def _comparable(entries: Iterable[Entry], manifests: Mapping[str, Manifest]) -> Iterator[tuple[list[Entry], bool]]:
+    """Groups of entries that compare, and whether others bear the same name on other test pairs."""
+    groups: defaultdict[tuple[object, ...], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        known = _manifest_of(entry, manifests) is not None
+        groups[entry.dataset, entry.protocol, entry.version, entry.convention, known].append(entry)
+    for group in groups.values():
+        yield from _apart(group, list(manifests))
+
+
+def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | None:
+    """An entry's manifest, if it is at hand and the entry is what it says: a score of that manifest's test pairs."""
+    manifest = manifests.get(entry.test_digest)
+    if manifest is None:
+        return None
+    rule = manifest.protocol.get("name", "")
+    held = (manifest.dataset.name, rule, manifest.version, manifest.fold, len(manifest.pairs))
+    return manifest if held == (entry.dataset, entry.protocol, entry.version, entry.fold, entry.pairs) else None
+
+
+def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], bool]]:
+    """Splits a group so that every fold has one set of test pairs: known ones first, then those with most results."""
+    uses = Counter((entry.fold, entry.test_digest, entry.pairs) for entry in group)
+    place_of = {digest: place for place, digest in enumerate(order)}
+    ranked = sorted(uses, key=lambda use: (place_of.get(use[1], len(order)), -uses[use], use))
+    places = {use: sum(other[0] == use[0] for other in ranked[:rank]) for rank, use in enumerate(ranked)}
+    of_place: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
+    for entry in group:
+        place = places[entry.fold, entry.test_digest, entry.pairs]
+        # Nothing says which of two sets of pairs of one fold belongs to which of another; the first ones stay together.
+        of_place[place, entry.fold if place else 0].append(entry)
+    for (place, _), apart in sorted(of_place.items(), key=lambda item: item[0]):
+        yield apart, place > 0
+
+
+def _tables(
+    group: list[Entry], apart: bool, manifests: Mapping[str, Manifest], papers: Sequence[PublishedTable]
+) -> Iterator[Standing]:
+    first = group[0]
+    spec = load_spec(first.dataset) if first.dataset in builtin_specs() else None
+    folds = tuple(sorted(spec.folds if spec else {entry.fold for entry in group}))
+    held = [manifest for entry in group if (manifest := _manifest_of(entry, manifests))]
+    title = held[0].dataset.title if held else spec.dataset.title if spec else first.dataset
+    paper = next((each for each in papers if held and all(each.fits(manifest) for manifest in held)), None)
+    for way, names in FIGURES.items():
+        rows = [_row(entries, folds, names) for entries in _methods(entry for entry in group if way in entry.ways)]
+        if not rows:
+            continue
+        if paper:
+            rows += [_published_row(method, names) for method in paper.methods]
+        yield Standing(
+            dataset=first.dataset,
+            title=title,
+            protocol=first.protocol,
+            version=first.version,
+            convention=first.convention,
+            way=way,
+            folds=folds,
+            tests={
+                entry.fold: (entry.test_digest, entry.pairs) for entry in sorted(group, key=lambda entry: entry.fold)
+            },
+            known=bool(held),
+            apart=apart or not held,
+            rows=_ranked(rows, names, folds),
+            published=paper,
+        )
+
+
+def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
+    folds = tuple(sorted(paper.novel))
+    for way, names in FIGURES.items():
+        rows = [_published_row(method, names) for method in paper.methods]
+        yield Standing(
+            dataset=paper.dataset,
+            title=load_spec(paper.dataset).dataset.title if paper.dataset in builtin_specs() else paper.title,
+            protocol=_PAPERS_RULE,
+            version="",
+            convention="",
+            way=way,
+            folds=folds,
+            tests={},
+            known=True,
+            apart=False,
+            rows=_ranked(rows, names, folds),
+            published=paper,
+        )
+
+
+def _methods(entries: Iterable[Entry]) -> Iterator[dict[int, Entry]]:
+    """The results of each method by fold; where it has two of one fold, nobody knows what belongs together."""
+    of: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        of[entry.identity].append(entry)
+    for found in of.values():
+        by_fold = {entry.fold: entry for entry in sorted(found, key=lambda entry: entry.fold)}
+        yield from [by_fold] if len(by_fold) == len(found) else ({entry.fold: entry} for entry in found)
+
+
+def _row(entries: Mapping[int, Entry], folds: Sequence[int], names: Sequence[str]) -> Row:
+    cells: dict[tuple[str, int | None], Cell] = {}
+    for name in names:
+        for fold, entry in entries.items():
+            figure = entry.figures.get(name)
+            if figure and figure.value is not None:
+                cells[name, fold] = Cell(figure.value, figure.low, figure.high)
+        values = [cells[name, fold].value for fold in folds if (name, fold) in cells]
+        if len(values) == len(folds):
+            cells[name, None] = Cell(sum(values) / len(values))
+    first = next(iter(entries.values()))
+    return Row(first.name, "floor" if first.is_floor else "entry", cells, entries)
+
+
+def _published_row(method: PublishedMethod, names: Sequence[str]) -> Row:
+    cells: dict[tuple[str, int | None], Cell] = {}
+    for name in names:
+        figure = method.figures.get(name)
+        if figure:
+            # Printed in percent with one decimal; the rest is what the division by 100 leaves.
+            cells |= {(name, fold): Cell(round(value, 4)) for fold, value in figure.folds.items()}
+            printed = round(figure.printed_average, 4) if figure.corrected else None
+            cells[name, None] = Cell(round(figure.average, 4), printed=printed)
+    return Row(method.name, "published", cells)
+
+
+def _ranked(rows: Iterable[Row], names: Sequence[str], folds: Sequence[int]) -> tuple[Row, ...]:
+    """The best average first; without one, by folds; then by the other figures."""
+
+    def rank(row: Row) -> tuple[object, ...]:
+        cells = [row.cells.get((name, fold)) for name in names for fold in (None, *folds)]
+        return (*((cell is None, -cell.value if cell else 0.0) for cell in cells), row.kind, row.name, _digests(row))
+
+    rows = sorted(rows, key=rank)
+    times = Counter(row.name for row in rows if row.kind != "published")
+    owners: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for entry in row.entries.values():
+            # Of figures that were counted from arrays there is no digest.
+            if entry.predictions:
+                owners[f"{entry.fold} {entry.predictions}"][row.name] = None
+    return tuple(replace(row, namesakes=times.get(row.name, 1), twins=_others(row, owners)) for row in rows)
+
+
+def _others(row: Row, owners: Mapping[str, Mapping[str, None]]) -> tuple[str, ...]:
+    """Who else gave a row's predictions."""
+    keys = [f"{entry.fold} {entry.predictions}" for entry in row.entries.values() if entry.predictions]
+    return tuple(dict.fromkeys(name for key in keys for name in owners[key] if name != row.name))
+
+
+def _digests(row: Row) -> tuple[str, ...]:
+    return tuple(entry.digest for entry in row.entries.values())

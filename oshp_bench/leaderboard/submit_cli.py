@@ -1,0 +1,190 @@
+"""oshp-submit: checked predictions and a method's card in, one file to hand in out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from oshp_bench import __version__
+from oshp_bench.console import DIRECTORY, FILE, Group
+from oshp_bench.errors import CheckFailed, raise_problems, shortened
+
+if TYPE_CHECKING:
+    from oshp_bench.leaderboard.submissions import Task
+    from oshp_bench.manifest import Manifest
+    from oshp_bench.metrics.submission import Submission
+
+_PATH = click.Path(exists=True, path_type=Path)
+truth_option = click.option(
+    "--truth",
+    "truths",
+    type=FILE,
+    multiple=True,
+    help="Truth files, one for each --manifest in the same order; else those beside the manifests.",
+)
+root_option = click.option("--root", type=DIRECTORY, help="Dataset folder, to build a truth from that is not there.")
+convention_option = click.option(
+    "--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True
+)
+jobs_option = click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
+
+
+@click.group(cls=Group)
+@click.version_option(__version__, prog_name="oshp-bench")
+def main() -> None:
+    """Makes and checks submissions: predictions of one method for one or more manifests, in one zip."""
+
+
+@main.command()
+def template() -> None:
+    """Print a method card to fill in: oshp-submit template > method.toml"""
+    click.echo(Path(__file__).with_name("method.toml").read_text(encoding="utf-8"), nl=False)
+
+
+@main.command()
+@click.argument("predictions", nargs=-1, required=True, type=_PATH)
+@click.option(
+    "--manifest",
+    "manifests",
+    required=True,
+    multiple=True,
+    help="Manifest file or the name of a shipped one; one for each of PREDICTIONS in the same order.",
+)
+@click.option("--method", type=FILE, required=True, help="The method's card; oshp-submit template prints one.")
+@click.option("-o", "--out", type=FILE, required=True, help="The zip to write.")
+@click.option("--way", type=click.Choice(["k", "1"]), help="Pack this way alone.")
+@truth_option
+@root_option
+@convention_option
+@jobs_option
+def pack(
+    predictions: tuple[Path, ...],
+    manifests: tuple[str, ...],
+    method: Path,
+    out: Path,
+    way: str | None,
+    truths: tuple[Path, ...],
+    root: Path | None,
+    convention: str,
+    jobs: int,
+) -> None:
+    """Check PREDICTIONS (folders or zips) as the scorer does and write a submission.
+
+    Several folds of a dataset go into one submission:
+
+    oshp-submit pack preds1 preds2 --manifest atr_fold1 --manifest atr_fold2 --method method.toml -o submission.zip
+    """
+    from oshp_bench.leaderboard.submissions import pack as write
+    from oshp_bench.manifest import load_manifest
+
+    if len(predictions) != len(manifests):
+        raise click.UsageError("give one --manifest for each prediction set, in the same order")
+    _check_truths(truths, manifests)
+    loaded = [(name, load_manifest(name)) for name in manifests]
+    submission = write(
+        _tasks(loaded, predictions, truths, root), method, out, way=way, convention=convention, jobs=jobs
+    )
+    click.echo(f"{click.format_filename(out)}: {submission.method.name}, {out.stat().st_size / 1e6:.1f} MB")
+    _print_sets(submission)
+    for name in manifests:
+        click.echo(f"Score it: {shlex.join(('oshp-score', click.format_filename(out), '--manifest', name))}")
+
+
+@main.command()
+@click.argument("submission", type=_PATH)
+@click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    help="Manifest file that the submission is for; shipped ones are found by the name that it gives.",
+)
+@truth_option
+@root_option
+@convention_option
+@jobs_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+@click.pass_context
+def check(
+    context: click.Context,
+    submission: Path,
+    manifests: tuple[str, ...],
+    truths: tuple[Path, ...],
+    root: Path | None,
+    convention: str,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Tell whether SUBMISSION would be scored.
+
+    Exit code 0 if so, 1 with the list of what is wrong if not, 2 if a manifest or truth that it needs is not there.
+    """
+    from oshp_bench.leaderboard.submissions import check as judge
+    from oshp_bench.leaderboard.submissions import read_submission
+    from oshp_bench.manifest import load_manifest
+
+    _check_truths(truths, manifests)
+    given = [(name, load_manifest(name)) for name in manifests]
+    said: Submission | None = None
+    try:
+        said = read_submission(submission)
+        given.extend((name, load_manifest(name)) for name in _shipped(said, submission, [each for _, each in given]))
+        judge(_tasks(given, [submission] * len(given), truths, root), convention=convention, jobs=jobs)
+    except CheckFailed as failed:
+        if not as_json:
+            raise
+        _print_verdict(said, failed.problems)
+        context.exit(failed.exit_code)
+    if as_json:
+        _print_verdict(said, ())
+        return
+    click.echo(f"{click.format_filename(submission)}: {said.method.name}; oshp-score takes it")
+    _print_sets(said)
+
+
+def _check_truths(truths: Sequence[Path], manifests: Sequence[str]) -> None:
+    if truths and len(truths) != len(manifests):
+        raise click.UsageError("give one --truth for each --manifest, in the same order, or none")
+
+
+def _shipped(submission: Submission, path: Path, given: Sequence[Manifest]) -> list[str]:
+    """The files of the shipped manifests that a submission needs beside those given."""
+    from oshp_bench.manifest import shipped_manifests
+
+    known = {each.test_digest for each in given} | {each.name for each in given}
+    names = [each.manifest for each in submission.sets if not known & {each.test_digest, each.manifest}]
+    shipped = shipped_manifests()
+    unknown = [name for name in names if name not in shipped]
+    raise_problems(
+        shortened([f"{path}: is for {name}, which is not shipped; give its file with --manifest" for name in unknown])
+    )
+    return [str(shipped[name]) for name in names]
+
+
+def _tasks(
+    manifests: Sequence[tuple[str, Manifest]], predictions: Sequence[Path], truths: Sequence[Path], root: Path | None
+) -> list[Task]:
+    from oshp_bench.leaderboard.submissions import Task
+    from oshp_bench.manifest import manifest_path
+    from oshp_bench.truth import find_truth
+
+    return [
+        Task(manifest, find_truth(manifest, manifest_path(name), truth, root), path)
+        for (name, manifest), path, truth in zip_longest(manifests, predictions, truths)
+    ]
+
+
+def _print_sets(submission: Submission) -> None:
+    for each in submission.sets:
+        click.echo(f"  {each.manifest} {each.version}: {' and '.join(f'{way}-way' for way in each.ways)}")
+
+
+def _print_verdict(submission: Submission | None, problems: Sequence[str]) -> None:
+    import json
+
+    said = submission and submission.to_json()
+    click.echo(json.dumps({"passed": not problems, "problems": problems, "submission": said}, indent=1))

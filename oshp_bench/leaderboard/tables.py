@@ -1,0 +1,235 @@
+"""A board's tables as text for papers and spreadsheets; what people typed is made harmless in each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from oshp_bench.leaderboard.standings import COLUMN_NAMES, WAY_NAMES, Cell, PairedTest, Row, Standing
+from oshp_bench.metrics.tables import latex_text
+
+MARK = "†"
+KINDS = {"entry": "", "floor": "floor", "published": "published"}
+_NONE = "-"
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#])")
+# What a spreadsheet takes for the start of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_ABOUT = ("authors", "backbone", "pretraining", "parameters", "extra_data", "date", "paper", "code")
+
+
+def caption(table: Standing) -> str:
+    """What a table is about, in a line."""
+    return f"{table.title}, {WAY_NAMES[table.way]}: {test_name(table)}"
+
+
+def test_name(table: Standing) -> str:
+    """The test that a table's figures are of, as far as it has to be said to tell it from others."""
+    if not table.tests:
+        return "as published"
+    pairs = " and ".join(f"{pairs:,}" for pairs in sorted({pairs for _, pairs in table.tests.values()}))
+    digests = ", ".join(digest[7:19] for digest, _ in table.tests.values())
+    return (
+        f"{table.protocol or 'unnamed'} pairs, version {table.version}{f' (test {digests})' if table.apart else ''},"
+        f" convention {table.convention}, {pairs} pairs a fold"
+    )
+
+
+def figure_name(figure: str) -> str:
+    """How a figure is called above its columns."""
+    return COLUMN_NAMES[_short(figure)]
+
+
+def fold_name(fold: int | None) -> str:
+    """How a column is called below its figure's name."""
+    return "Ave" if fold is None else f"fold {fold}"
+
+
+def value_text(row: Row, cell: Cell | None) -> str:
+    """A figure in percent: ours to two decimals, the paper's as printed, a corrected average with a mark."""
+    if cell is None:
+        return _NONE
+    if row.kind != "published":
+        return f"{100 * cell.value:.2f}"
+    return f"{100 * cell.value:.1f}" if cell.printed is None else f"{100 * cell.value:.2f}".rstrip("0") + MARK
+
+
+def interval_text(cell: Cell | None) -> str:
+    """A figure's interval in percent, "" if it has none."""
+    return (
+        ""
+        if cell is None or cell.low is None or cell.high is None
+        else f"[{100 * cell.low:.2f}, {100 * cell.high:.2f}]"
+    )
+
+
+def p_text(test: PairedTest | None) -> str:
+    """A p-value; "not tested" where matrices are lacking, "" where there is no row above."""
+    if test is None:
+        return ""
+    if test.difference is None or test.difference.p_value is None:
+        return "not tested"
+    return f"{test.difference.p_value:.4f}"
+
+
+def notes(table: Standing) -> Iterator[str]:
+    """What has to be said below a table, a line each."""
+    if table.published:
+        yield (
+            f"published: as printed in {table.published.paper}, Table {table.published.number},"
+            f" {table.published.address}; made with the authors' own code, nearest to the convention official-2023"
+        )
+        yield from _corrections(table)
+    if any(row.kind == "floor" for row in table.rows):
+        yield "floor: learns nothing; a method that learns has to stand above it"
+    if _anything_tested(table):
+        yield (
+            f"p: {figure_name(table.figures[0])} against the next row above that is not published, paired randomisation"
+            " test over queries, two-sided, not corrected for the number of rows"
+        )
+    if not table.known:
+        yield "the manifests are not at hand here, so their test pairs could not be checked"
+    yield from (f"{row.name}: {remark}" for row in table.rows for remark in row.remarks)
+
+
+def _corrections(table: Standing) -> Iterator[str]:
+    for row in table.rows:
+        for (figure, _), cell in row.cells.items():
+            if cell.printed is not None:
+                mean = value_text(row, cell).removesuffix(MARK)
+                yield (
+                    f"{MARK} {row.name}, {figure_name(figure)}: the paper prints {100 * cell.printed:.1f},"
+                    f" the mean of its folds is {mean}"
+                )
+
+
+def as_markdown(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+    """Tables in GitHub's Markdown."""
+    return "\n".join(_markdown_table(table, intervals) for table in tables)
+
+
+def as_latex(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+    """Tables for LaTeX with the package booktabs."""
+    return "\n".join(_latex_table(table, intervals) for table in tables)
+
+
+def as_csv(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+    """A row a method of all tables: fractions with full precision; columns that a table lacks are empty."""
+    columns = list(dict.fromkeys((_short(figure), fold) for table in tables for figure, fold in table.columns))
+    folds = sorted({fold for table in tables for fold in table.folds})
+    parts = ("value", "low", "high") if intervals else ("value",)
+    head = ("dataset", "protocol", "version", "convention", "way", "kind", "method", *_ABOUT, "remarks")
+    names = (f"{figure} {fold_name(fold)}" for figure, fold in columns)
+    ends = [name if part == "value" else f"{name} {part}" for name in names for part in parts]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow((*head, *ends, *(f"p fold {fold}" for fold in folds), "printed"))
+    for table in tables:
+        test = (table.dataset, table.protocol, table.version, table.convention, WAY_NAMES[table.way])
+        for row in table.rows:
+            cells = {(_short(figure), fold): cell for (figure, fold), cell in row.cells.items()}
+            tests = {test.fold: test for test in row.tests}
+            printed = (
+                f"{figure} {_number(cell, 'printed')}"
+                for (figure, _), cell in cells.items()
+                if cell.printed is not None
+            )
+            texts = (row.name, *_about(row), "; ".join(row.remarks))
+            numbers = (_number(cells.get(column), part) for column in columns for part in parts)
+            p_values = (p_text(tests.get(fold)) for fold in folds)
+            writer.writerow((*test, row.kind, *map(_harmless, texts), *numbers, *p_values, "; ".join(printed)))
+    return buffer.getvalue()
+
+
+FORMATS: dict[str, Callable[..., str]] = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+
+
+def _markdown_table(table: Standing, intervals: bool) -> str:
+    header = ["%", *(f"{figure_name(figure)}, {fold_name(fold)}" for figure, fold in table.columns), *_p_header(table)]
+    lines = [f"**{_markdown(caption(table))}**", "", "| " + " | ".join(map(_markdown, header)) + " |"]
+    lines.append("|---|" + "---:|" * (len(header) - 1))
+    for row in table.rows:
+        cells = [" ".join(filter(None, pair)) for pair in _figures(table, row, intervals)]
+        lines.append("| " + " | ".join((_markdown(_label(row)), *cells, *_p_cells(table, row))) + " |")
+    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in notes(table)), ""])
+
+
+def _latex_table(table: Standing, intervals: bool) -> str:
+    width, extra = len(table.folds) + 1, _p_header(table)
+    groups = [rf"\multicolumn{{{width}}}{{c}}{{{latex_text(figure_name(figure))}}}" for figure in table.figures]
+    rules = [rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(table.figures))]
+    rows = []
+    for row in table.rows:
+        cells = [
+            latex_text(value).replace(MARK, r"$^\dagger$") + (rf" {{\tiny {ends}}}" if ends else "")
+            for value, ends in _figures(table, row, intervals)
+        ]
+        # LaTeX takes a bracket or a star after the end of a line for an option of that end.
+        rows.append(" & ".join(("{}" + latex_text(_label(row)), *cells, *_p_cells(table, row))) + r" \\")
+    return "\n".join(
+        [
+            f"% {_one_line(caption(table))}",
+            rf"\begin{{tabular}}{{l{'r' * (width * len(groups) + len(extra))}}}",
+            r"\toprule",
+            " & ".join(["", *groups, *[""] * len(extra)]) + r" \\",
+            " ".join(rules),
+            " & ".join([r"\%", *(fold_name(fold) for _, fold in table.columns), *extra]) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(f"% {_one_line(note)}" for note in notes(table)),
+            "",
+        ]
+    )
+
+
+def _figures(table: Standing, row: Row, intervals: bool) -> Iterator[tuple[str, str]]:
+    for column in table.columns:
+        cell = row.cells.get(column)
+        yield value_text(row, cell), interval_text(cell) if intervals else ""
+
+
+def _anything_tested(table: Standing) -> bool:
+    return any(test.difference for row in table.rows for test in row.tests)
+
+
+def _p_header(table: Standing) -> list[str]:
+    return [f"p, {fold_name(fold)}" for fold in table.folds] if _anything_tested(table) else []
+
+
+def _p_cells(table: Standing, row: Row) -> list[str]:
+    tests = {test.fold: test for test in row.tests}
+    return [p_text(tests.get(fold)) for fold in table.folds] if _p_header(table) else []
+
+
+def _label(row: Row) -> str:
+    return f"{row.name} ({KINDS[row.kind]})" if KINDS[row.kind] else row.name
+
+
+def _about(row: Row) -> Iterable[str]:
+    card = row.entry.card if row.entry else None
+    return ("" if card is None or getattr(card, key) is None else str(getattr(card, key)) for key in _ABOUT)
+
+
+def _short(figure: str) -> str:
+    """A figure's name without its way."""
+    return figure.partition("/")[2]
+
+
+def _number(cell: Cell | None, part: str) -> str:
+    value = getattr(cell, part) if cell else None
+    return "" if value is None else repr(value)
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
