@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import Backbone
-from oshp_bench.baselines.eopnet import EOPNet, EOPNetSettings, Parts
+from oshp_bench.baselines.eopnet import EOPNet
+from oshp_bench.baselines.eopnet_settings import EOPNetSettings, Parts
 from oshp_bench.baselines.episodes import Way
 from oshp_bench.baselines.learned import Batch, Progress
 

@@ -9,7 +9,8 @@ import torch
 from eopnet_cases import COUNT, MIDDLE, SIZE, WIDTH, Strided, batch, blocks, network, steps, without
 from torch import Tensor
 
-from oshp_bench.baselines.eopnet import RELEASE, EOPNet, EOPNetSettings, Parts, cross_entropy
+from oshp_bench.baselines.eopnet import EOPNet, cross_entropy
+from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings, Parts
 from oshp_bench.baselines.heads import Affine, AttentionGuidance, NearestPrototype, contrast
 from oshp_bench.baselines.learned import Batch, Progress
 from oshp_bench.baselines.prototypes import EMPTY, Prototypes

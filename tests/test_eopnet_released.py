@@ -19,7 +19,10 @@ ORIGIN = Path("atr_kwf1.pth")
 
 def checkpoint(test_data: Path, way: Way) -> dict[str, Tensor]:
     """All tensors of a checkpoint, empty of meaning."""
-    return {name: torch.zeros(shape) for name, shape in table(test_data, f"{way}way").items()}
+    return {
+        name: torch.zeros(shape, dtype=torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
+        for name, shape in table(test_data, f"{way}way").items()
+    }
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
+from oshp_bench.baselines.eopnet_settings import EOPNetSettings
 from oshp_bench.baselines.episodes import Way
 from oshp_bench.baselines.heads import AttentionGuidance
 from oshp_bench.baselines.learned import Batch, LearnedMethod, Progress
@@ -18,6 +18,7 @@ from oshp_bench.baselines.prototypes import (
     IGNORE,
     Prototypes,
     StaticPrototypes,
+    mean_over_processes,
     pooled,
     present_classes,
     similarity,
@@ -25,54 +26,6 @@ from oshp_bench.baselines.prototypes import (
 )
 from oshp_bench.baselines.readings import COARSE_IDS, HUMAN, READINGS, Side
 from oshp_bench.errors import OshpError
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The pieces of the method; each can be left out, as in the paper's Tables 5 and 6.
-
-    Attributes:
-        agm: Attention Guidance Module in the fine space, eqs. (5) to (7).
-        npm: Nearest Prototype Module, eqs. (8) and (9); without it prediction is AGM's.
-        weight_shift: beta falls from 1 to 0 over training, eq. (10); without it beta is 1/2.
-        momentum: momentum-updated prototypes, eq. (3); without it every prototype is static.
-        coarse: the coarse space, and with it screening.
-        contrast: prototype contrast, eq. (12).
-    """
-
-    agm: bool = True
-    npm: bool = True
-    weight_shift: bool = True
-    momentum: bool = True
-    coarse: bool = True
-    contrast: bool = True
-
-
-@dataclass(frozen=True)
-class EOPNetSettings:
-    """What makes one EOP-Net differ from another.
-
-    Attributes:
-        reading: "paper" or "release".
-        parts: the pieces it has.
-        alpha: momentum of the prototypes, eq. (3).
-        tau: temperature of the contrast, eq. (12).
-        warm_up: how many epochs use static prototypes: 3 in the paper, 26 in the release.
-        screening: at test, what the coarse space does not call human is background.
-        recompute: the class heads' activations are computed again in the backward pass instead of kept.
-    """
-
-    reading: Literal["paper", "release"] = "paper"
-    parts: Parts = field(default_factory=Parts)
-    alpha: float = 0.999
-    tau: float = 0.1
-    warm_up: int = 3
-    screening: bool = True
-    recompute: bool = False
-
-
-# As the authors trained and published it.
-RELEASE = EOPNetSettings(reading="release", warm_up=26)
 
 
 @dataclass
@@ -117,6 +70,8 @@ class EOPNet(LearnedMethod):
         OshpError: neither AGM nor NPM is left.
     """
 
+    settings_type = EOPNetSettings
+
     def __init__(self, backbone: Backbone, count: int, way: Way, settings: EOPNetSettings | None = None) -> None:
         super().__init__()
         settings = settings or EOPNetSettings()
@@ -132,6 +87,7 @@ class EOPNet(LearnedMethod):
             return reading.memory(rows, width, settings.alpha) if parts.momentum else StaticPrototypes()
 
         self.backbone = backbone
+        backbone.recompute = settings.recompute
         self.project = nn.Conv2d(width, width, 1)
         self.memory = memory(count)
         self.agm = reading.guidance(width, settings.recompute) if parts.agm else None
@@ -144,6 +100,8 @@ class EOPNet(LearnedMethod):
             else None
         )
         self._contrast = reading.contrast if parts.contrast else None
+        self.head = "AGM" if self.npm is None else "NPM"
+        self.screening = settings.screening if parts.coarse else None
 
     def encode(self, images: Tensor) -> Features:
         """Both projections of the features G = g(I)."""
@@ -203,7 +161,7 @@ class EOPNet(LearnedMethod):
         logits = self.agm_logits(query, task, size) if self.npm is None else self.npm_logits(query, task, size)
         slots = task.fine.ids[0].tolist()
         scores = logits[0, [0, *(1 + slots.index(each) for each in task.asked[0].tolist())]]
-        if self.settings.screening and task.coarse is not None:
+        if self.screening:
             scores[1:] = scores[1:].masked_fill(~self.human(query, task, size), -torch.inf)
         return scores
 
@@ -249,6 +207,10 @@ class EOPNet(LearnedMethod):
         channel[:, IGNORE] = IGNORE
         return channel.gather(1, masks.flatten(1)).view_as(masks)
 
+    def logged(self, progress: Progress) -> dict[str, float]:
+        """The weight of AGM's loss."""
+        return {"beta": self.beta(progress)}
+
     def beta(self, progress: Progress) -> float:
         """The weight of AGM's loss, eq. (10)."""
         if self.agm is None or self.npm is None:
@@ -257,9 +219,9 @@ class EOPNet(LearnedMethod):
 
 
 def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Mean cross-entropy over the pixels that are not to be ignored; 0 where all are."""
+    """Mean cross-entropy over the pixels of all processes that are not to be ignored; 0 where all are."""
     total = functional.cross_entropy(logits, truth, ignore_index=IGNORE, reduction="sum")
-    return total / (truth != IGNORE).sum().clamp(min=1)
+    return mean_over_processes(total, (truth != IGNORE).sum())
 
 
 def _grid(features: Features) -> tuple[int, int]:

@@ -64,6 +64,18 @@ class ImageCache:
         """
         return self._kept_or("mask", image_id, self._checked_mask)
 
+    def human(self, image_id: str) -> Mask:
+        """The coarse mask: uint8 [H, W]: 1 wherever the annotation has a label but background; 255 = ignore.
+
+        Raises:
+            OshpError: as mask().
+        """
+        return self._kept_or("human", image_id, self._coarse_mask)
+
+    def _coarse_mask(self, image_id: str) -> Mask:
+        mask = self.source.mask(image_id)
+        return np.where(mask == IGNORE, IGNORE, np.minimum(mask, 1)).astype(np.uint8)
+
     def _checked_mask(self, image_id: str) -> Mask:
         mask, size = self.source.merged_mask(image_id), self.size(image_id)
         if mask.shape != size:
@@ -144,6 +156,11 @@ class Episode:
         for label in (*self.classes, IGNORE):
             wanted[label] = label
         return wanted.take(merged)
+
+    @property
+    def support_human(self) -> Mask:
+        """The support's coarse mask, taken before merge and removal: uint8 [h, w]: 1 human, 0 not, 255 = ignore."""
+        return self._images.human(self.support_id)
 
 
 class Episodes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from oshp_bench.baselines.backbones.layers import SeparableConv, kaiming
 from oshp_bench.baselines.prototypes import Prototypes, similarity
+from oshp_bench.baselines.recompute import recomputed
 
 
 class Affine(nn.Module):
@@ -49,7 +46,7 @@ class AttentionGuidance(nn.Module):
     Args:
         residual: adds the features to the attended ones.
         fusion: what the averaged background votes go through.
-        recompute: keeps no activation of the head for the backward pass, but computes it again, class by class.
+        recompute: training keeps two activations of the head a class, and computes the cheap others again.
     """
 
     def __init__(
@@ -86,27 +83,18 @@ class AttentionGuidance(nn.Module):
         return votes.new_zeros(shape).index_copy(0, samples, votes)
 
     def _met(self, features: Tensor, attention: Tensor) -> Tensor:
-        if self._recompute and self.training and torch.is_grad_enabled():
-            votes: Tensor = checkpoint(
-                self._refined_votes,
-                features,
-                attention,
-                use_reentrant=False,
-                preserve_rng_state=False,
-                context_fn=self._recomputing,
-            )
-            return votes
-        return self._refined_votes(features, attention)
+        head = self.head
+        if not self._recompute:
+            out: Tensor = head(self._refined(features, attention))
+            return out
+        # What both 3x3 convolutions wrote is kept: they are nearly all of the cost.
+        first, second = head.convs
+        convolved = second(recomputed((self._refined, first), features, attention))
+        return recomputed((*head.separable.layers(), head.classify), convolved)
 
-    def _refined_votes(self, features: Tensor, attention: Tensor) -> Tensor:
+    def _refined(self, features: Tensor, attention: Tensor) -> Tensor:
         refined = attention * features  # (5)
-        if self._residual:
-            refined = refined + features
-        votes: Tensor = self.head(refined)  # (6)
-        return votes
-
-    def _recomputing(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _unlearning(self.head)
+        return refined + features if self._residual else refined
 
 
 class NearestPrototype(nn.Module):
@@ -152,19 +140,3 @@ def contrast(query: Tensor, counted: Tensor, support: Tensor, present: Tensor, t
     chosen = cosine.masked_fill(~present[:, None], -torch.inf).log_softmax(2).diagonal(dim1=1, dim2=2)
     rows = torch.where(counted & present, -chosen, 0).sum(1)
     return (rows / counted.sum(1).clamp(min=1)).mean()
-
-
-@contextmanager
-def _unlearning(module: nn.Module) -> Iterator[None]:
-    """Keeps batch norm from learning a batch twice when its activations are computed again."""
-    norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d)]
-    learned = [dict(each.named_buffers()) for each in norms]
-    try:
-        for norm, buffers in zip(norms, learned, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer.clone())
-        yield
-    finally:
-        for norm, buffers in zip(norms, learned, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)

@@ -59,8 +59,15 @@ class ParameterGroup:
     decay: bool = True
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none."""
+
+
 class LearnedMethod(nn.Module, ABC):
     """A method that parses a query by one support, with weights.
+
+    It is made from a backbone, one more than the largest class id, the way, and its own settings.
 
     A training-free method has no stages; one trained in two goes has two and says in `parameter_groups` what each
     trains; a frozen backbone is in no group (and overrides `train` where its batch norm shall not learn either). A
@@ -69,10 +76,17 @@ class LearnedMethod(nn.Module, ABC):
     Attributes:
         ways: what the method can parse.
         stages: how many trainings follow each other, each with its own schedule.
+        head: what of the network parses at test, such as "NPM"; None where there is no choice.
+        screening: whether, at test, what a coarse space does not call human is background; it may be switched off.
+            None for methods without screening.
+        settings_type: its own settings, a frozen dataclass (see `options.changed`) with defaults.
     """
 
     ways: tuple[Way, ...] = WAYS
     stages: int = 1
+    head: str | None = None
+    screening: bool | None = None
+    settings_type: type = NoSettings
 
     @abstractmethod
     def encode(self, images: Tensor) -> Any:
@@ -97,13 +111,17 @@ class LearnedMethod(nn.Module, ABC):
     def parse(self, query: Any, task: Any, size: tuple[int, int]) -> Tensor:
         """Scores of one query: float [1 + len(classes), H, W] at `size`; 0 is background, i is classes[i - 1]."""
 
-    @abstractmethod
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The named losses of a training step, already weighted: their sum is what is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} has stages to train, but no losses")
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The losses, under the name that wrappers such as DistributedDataParallel call."""
         return self.losses(batch, progress)
+
+    def logged(self, progress: Progress) -> dict[str, float]:  # noqa: ARG002
+        """Numbers of the schedule that a person who follows training wants to see beside the losses."""
+        return {}
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:  # noqa: ARG002
         """What a stage trains; by default everything that requires a gradient."""

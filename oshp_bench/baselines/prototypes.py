@@ -72,9 +72,12 @@ def pooled(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def similarity(features: Tensor, vectors: Tensor) -> Tensor:
     """Eq. (4): cosine of features [N, C, h, w] and vectors [N, K, C]: [N, K, h, w]; 0 with a zero vector."""
     with torch.autocast(features.device.type, enabled=False):
-        features = functional.normalize(_precise(features), dim=1, eps=1e-8)
+        features = _precise(features)
         vectors = functional.normalize(vectors, dim=2, eps=1e-8)
-        return torch.einsum("nkc,nchw->nkhw", vectors, features)
+        # Divided afterwards: a normalised copy of the features would have to be kept for the backward pass.
+        lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        cosine: Tensor = torch.einsum("nkc,nchw->nkhw", vectors, features) / lengths.clamp(min=1e-8)
+        return cosine
 
 
 class StaticPrototypes(nn.Module):
@@ -163,6 +166,19 @@ def _of_all_processes(mine: Tensor) -> tuple[Tensor, int]:
     parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, mine.contiguous())
     return torch.cat(parts), distributed.get_rank() * len(mine)
+
+
+def mean_over_processes(total: Tensor, count: Tensor) -> Tensor:
+    """total / count over all processes, as the part of this one: the mean of the parts is the whole mean.
+
+    Processes average their gradients, so dividing by one's own count would weigh pixels by whom they met. 0 where
+    there is nothing to count.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        count = count.clone()
+        distributed.all_reduce(count)
+        total = total * distributed.get_world_size()
+    return total / count.clamp(min=1)
 
 
 def _precise(features: Tensor) -> Tensor:

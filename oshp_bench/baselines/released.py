@@ -9,7 +9,8 @@ from torch import Tensor
 
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.backbones.xception65 import Xception65
-from oshp_bench.baselines.eopnet import RELEASE, EOPNet
+from oshp_bench.baselines.eopnet import EOPNet
+from oshp_bench.baselines.eopnet_settings import RELEASE
 from oshp_bench.baselines.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -60,7 +61,7 @@ def load_released(state: Mapping[str, Tensor], origin: Path) -> EOPNet:
     if way is None:
         raise OshpError(f"{origin}: not a checkpoint of EOP-Net's authors (no {' or '.join(_MARKS)})")
     rows = state.get("prototype")
-    if rows is None or rows.ndim != 2:
+    if rows is None or rows.ndim != 2 or not 2 <= len(rows) <= 255:
         raise OshpError(f"{origin}: lacks the tensor prototype [class ids, 256]; it is of another architecture")
     network = EOPNet(Xception65(), len(rows), way, RELEASE)
     load_state(network, renamed(state, way), origin)
@@ -76,13 +77,17 @@ def renamed(state: Mapping[str, Tensor], way: Way) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if name.startswith(_UNUSED):
             continue
-        if name.startswith("npm_class."):
+        if name.startswith("npm_class.") and tensor.numel() == 2:
             kind = name.removeprefix("npm_class.")
             ours[f"npm.background.{kind}"], ours[f"npm.foreground.{kind}"] = tensor.flatten()
         else:
             two_logits = name.startswith("s1_semantic.") or (way == "1" and name.startswith("agm_class."))
             ours[_our_name(name)] = (
-                tensor.flip(0) if two_logits else tensor.squeeze() if name.startswith(_SCALARS) else tensor
+                tensor.flip(0)
+                if two_logits and tensor.ndim
+                else tensor.squeeze()
+                if name.startswith(_SCALARS)
+                else tensor
             )
     return ours
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from oshp_bench.datasets import images
 from oshp_bench.datasets.images import Mask
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.runs import label_counts
+from oshp_bench.datasets.schema import shown
 from oshp_bench.errors import OshpError
 from oshp_bench.files import read_json, readable_json, write_text
 from oshp_bench.manifest import Manifest
@@ -31,12 +34,21 @@ class PredictionWriter:
         folder: made with the first prediction, if need be.
         method: the method's name; it tells the folder's predictions from another method's.
         way: "k" or "1".
+        network: what predictions.json says of the network that makes this way's predictions, such as the digest of
+            its checkpoint; it tells them from another network's. The two ways may come from two networks.
 
     Raises:
-        OshpError: the folder holds predictions of another method or manifest, or of an unknown one.
+        OshpError: the folder holds predictions of another method, network or manifest, or of an unknown one.
     """
 
-    def __init__(self, folder: str | Path, manifest: Manifest, method: str, way: Way) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        manifest: Manifest,
+        method: str,
+        way: Way,
+        network: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder, f"{way}way")
         self._manifest = manifest
         self._way = way
@@ -51,6 +63,8 @@ class PredictionWriter:
             "test_digest": manifest.test_digest,
             "made_by": f"oshp-bench {__version__}",
         }
+        self._network = network
+        self._said = False
         self._check_owner()
 
     def missing(self) -> tuple[int, ...]:
@@ -81,8 +95,8 @@ class PredictionWriter:
         problem = self._problem(episode, mask)
         if problem:
             raise OshpError(f"pair {episode.name} ({self._way}-way): {problem}")
-        if not self._card_path.exists():
-            write_text(self._card_path, readable_json(self._card))
+        if not self._said:
+            self._say_whose()
         images.write_mask(self.folder / f"{episode.name}.png", np.ascontiguousarray(mask), self._palette)
 
     def _problem(self, episode: Episode, mask: Mask) -> str | None:
@@ -106,6 +120,14 @@ class PredictionWriter:
         known = ", ".join(map(str, self._names))
         return f"the prediction holds {shown}, no class of {self._manifest.name}; give class ids, which are {known}"
 
+    def _say_whose(self) -> None:
+        # Read again: the other way's writer may have written it.
+        card = read_json(self._card_path) if self._card_path.exists() else self._card
+        mine = card if self._network is None else {**card, self.folder.name: dict(self._network)}
+        if mine != card or not self._card_path.exists():
+            write_text(self._card_path, readable_json(mine))
+        self._said = True
+
     def _check_owner(self) -> None:
         folder = self._card_path.parent
         if not self._card_path.exists():
@@ -120,4 +142,17 @@ class PredictionWriter:
                 raise OshpError(
                     f"{self._card_path}: the {member} is {str(card.get(member))[:80]!r}, not"
                     f" {self._card[member]!r}; choose another folder"
+                )
+        if len(self.missing()) < len(self._manifest.pairs):
+            self._check_network(card.get(self.folder.name))
+
+    def _check_network(self, found: Any) -> None:
+        theirs, ours = (each if isinstance(each, Mapping) else {} for each in (found, self._network))
+        for member in (*ours, *theirs):
+            # A checkpoint may be moved; its digest says what it is.
+            if member != "checkpoint" and theirs.get(member) != ours.get(member):
+                raise OshpError(
+                    f"{self._card_path}: the {self._way}-way predictions come from another network, or another use of"
+                    f" it ({member} is {shown(theirs.get(member))}, not {shown(ours.get(member))}); choose another"
+                    " folder"
                 )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
+from oshp_bench.baselines.recompute import chained
 
 WIDTH = 128
 _LOW = 48
@@ -32,6 +33,8 @@ _BLOCKS = (
     (5, 1, 112, 112),
 )
 _EXPANSION = 6
+# In place, as batch norm does not need what it gave: a third less to keep for the backward pass.
+_RELU6 = nn.ReLU6(inplace=True)
 # The last block at stride 4.
 _LOW_BLOCK = 2
 
@@ -67,10 +70,10 @@ class InvertedResidual(nn.Module):
         self._bn2 = nn.BatchNorm2d(outputs, _EPS)
         self._shortcut = stride == 1 and inputs == outputs
 
-    def forward(self, features: Tensor) -> Tensor:
-        inner = _relu6(self._bn0(self._expand_conv(features))) if self._expanded else features
-        inner = _relu6(self._bn1(self._depthwise_conv(inner)))
-        out: Tensor = self._bn2(self._project_conv(inner))
+    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
+        expand = (self._expand_conv, self._bn0, _RELU6) if self._expanded else ()
+        layers = (*expand, self._depthwise_conv, self._bn1, _RELU6, self._project_conv, self._bn2)
+        out = chained(layers, features, recompute)
         return out + features if self._shortcut else out
 
 
@@ -99,20 +102,15 @@ class EfficientNetLite0(Backbone):
         low, deep = self.levels(images)
         low = self.low(low)
         size = (low.shape[2], low.shape[3])
-        features: Tensor = self.last(torch.cat((upsampled(self.context(deep), size), low), 1))
+        features: Tensor = self.last(torch.cat((upsampled(self.context(deep), size), low), 1), self.recompute)
         return features
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the pretrained layers give: 24 channels at stride 4 and 112 at stride 16."""
-        features = _relu6(self._bn0(self._conv_stem((images * 255 - 127) / 128)))
+        features = _RELU6(self._bn0(self._conv_stem((images * 255 - 127) / 128)))
         low = features
         for number, block in enumerate(self._blocks):
-            features = block(features)
+            features = block(features, self.recompute)
             if number == _LOW_BLOCK:
                 low = features
         return low, features
-
-
-def _relu6(normalised: Tensor) -> Tensor:
-    """In place, as batch norm does not need what it gave: a third less to keep for the backward pass."""
-    return functional.relu6(normalised, inplace=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oshp_bench.baselines.recompute import chained
+
 
 class Backbone(nn.Module):
     """Turns RGB photos in 0..1, float [N, 3, H, W], into features [N, width, ceil(H/4), ceil(W/4)].
@@ -13,9 +15,15 @@ class Backbone(nn.Module):
 
     Attributes:
         width: the channels of its features.
+        recompute: training computes cheap activations again instead of keeping them; no number changes.
     """
 
     width: int
+    recompute: bool = False
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pretrained layers alone give, without the neck: features at stride 4 and at stride 16."""
+        raise NotImplementedError
 
 
 class SeparableConv(nn.Module):
@@ -33,11 +41,14 @@ class SeparableConv(nn.Module):
         self.pointwise_bn = nn.BatchNorm2d(outputs)
         self.activation: nn.Module = nn.ReLU(inplace=True) if activate else nn.Identity()
 
-    def forward(self, features: Tensor) -> Tensor:
+    def layers(self) -> tuple[nn.Module, ...]:
+        """Its layers in order."""
+        between = self.activation
+        return self.depthwise, self.depthwise_bn, between, self.pointwise, self.pointwise_bn, between
+
+    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
         """[N, inputs, h, w] -> [N, outputs, ceil(h / stride), ceil(w / stride)]."""
-        features = self.activation(self.depthwise_bn(self.depthwise(features)))
-        out: Tensor = self.activation(self.pointwise_bn(self.pointwise(features)))
-        return out
+        return chained(self.layers(), features, recompute)
 
 
 def upsampled(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,7 @@ from oshp_bench.errors import OshpError, raise_problems, shortened
 
 MAX_BYTES = 4 << 30
 # What torch.load raises for a file that is cut off, of another kind, or wants to run code.
-_UNREADABLE = (
+UNREADABLE = (
     RuntimeError,
     ValueError,
     LookupError,
@@ -35,25 +36,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # From a path torch would take the format from the file's name. It warns of what it then refuses.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise OshpError(
             f"{path}: no torch file of plain tensors (cut off, of another kind, or with code inside); get it again"
         ) from error
     if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+        isinstance(name, str) and isinstance(tensor, Tensor) and _is_plain(tensor) for name, tensor in state.items()
     ):
         raise OshpError(f"{path}: holds other things than named tensors; give a file with weights alone")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and tensor.device.type == "cpu"
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> None:
-    """Fills a module; every name must be there, with its shape, and no other.
+    """Fills a module; every name must be there, with its shape and kind of numbers, and no other.
 
     Raises:
-        OshpError: every tensor that is missing, unknown or of another shape.
+        OshpError: every tensor that is missing, unknown, or of another shape or kind.
     """
     own = module.state_dict()
     raise_problems(
@@ -67,11 +74,21 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> 
                 f"{origin}: {name} has shape {list(tensor.shape)}, not {list(own[name].shape)}"
                 for name, tensor in state.items()
                 if name in own and tensor.shape != own[name].shape
+            ]
+            + [
+                f"{origin}: {name} holds {tensor.dtype}, not {own[name].dtype}"
+                for name, tensor in state.items()
+                if name in own and not _same_kind(tensor.dtype, own[name].dtype)
             ],
             most=5,
         )
     )
     module.load_state_dict(state)
+
+
+def _same_kind(theirs: torch.dtype, ours: torch.dtype) -> bool:
+    """Floating point of any precision will do; what counts batches is whole."""
+    return theirs == ours or (theirs.is_floating_point and ours.is_floating_point)
 
 
 def load_encoder(backbone: nn.Module, path: Path, prefixes: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ second separable convolution of the DeepLabV3+ decoder.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
+from oshp_bench.baselines.recompute import chained
 
 Depth = Literal[62, 69, 74]
 WIDTH = 256
 _DEEP, _CONTEXT, _LOW = 2048, 256, 48
+_RELU = nn.ReLU(inplace=True)
 
 
 class Block(nn.Module):
@@ -38,10 +41,10 @@ class Block(nn.Module):
             self.skip = nn.Conv2d(widths[0], widths[-1], 1, stride, bias=False)
             self.skipbn = nn.BatchNorm2d(widths[-1])
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
         if self.first_relu:
             features = functional.relu(features)
-        out: Tensor = self.rep(features) + self.skipbn(self.skip(features))
+        out: Tensor = chained(_flat(self.rep), features, recompute) + self.skipbn(self.skip(features))
         return out
 
 
@@ -55,10 +58,10 @@ class LowLevelBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1, 2, bias=False)
         self.skipbn = nn.BatchNorm2d(outputs)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, recompute: bool = False) -> tuple[Tensor, Tensor]:
         features = functional.relu(features)
-        low = self.rep(features)
-        return low, self.block2_lastconv(low) + self.skipbn(self.skip(features))
+        low = chained(_flat(self.rep), features, recompute)
+        return low, chained(_flat(self.block2_lastconv), low, recompute) + self.skipbn(self.skip(features))
 
 
 class XceptionFeatures(nn.Module):
@@ -80,13 +83,12 @@ class XceptionFeatures(nn.Module):
         self.conv4 = SeparableConv(1536, 1536, dilation=2, activate=True)
         self.conv5 = SeparableConv(1536, _DEEP, dilation=2, activate=True)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = functional.relu(self.bn1(self.conv1(images)))
-        features = functional.relu(self.bn2(self.conv2(features)))
-        low, features = self.block2(self.block1(features))
+    def forward(self, images: Tensor, recompute: bool = False) -> tuple[Tensor, Tensor]:
+        stem = (self.conv1, self.bn1, _RELU, self.conv2, self.bn2, _RELU)
+        low, features = self.block2(self.block1(chained(stem, images, recompute), recompute), recompute)
         for number in range(3, 21):
-            features = self.get_submodule(f"block{number}")(features)
-        return low, self.conv5(self.conv4(self.conv3(features)))
+            features = self.get_submodule(f"block{number}")(features, recompute)
+        return low, chained(_flat((self.conv3, self.conv4, self.conv5)), features, recompute)
 
 
 class Atrous(nn.Module):
@@ -145,13 +147,18 @@ class Xception65(Backbone):
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        # The weights were trained on BGR in -1..1.
-        low, deep = self.xception_features(images.flip(1) * 2 - 1)
+        low, deep = self.levels(images)
         low = functional.relu(self.feature_projection_bn1(self.feature_projection_conv1(low)))
         context = self._pyramid(deep) if self._aspp else self._mid_level(deep)
         both = torch.cat((upsampled(context, (low.shape[2], low.shape[3])), low), 1)
         features: Tensor = (self.decoder1 if self._aspp else self.midfea_conv)(both)
         return features
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pretrained layers give: 256 channels at stride 4 and 2048 at stride 16."""
+        # The weights were trained on BGR in -1..1.
+        levels: tuple[Tensor, Tensor] = self.xception_features(images.flip(1) * 2 - 1, self.recompute)
+        return levels
 
     def _mid_level(self, deep: Tensor) -> Tensor:
         return functional.relu(self.midfea_adapt_bn(self.midfea_adapt_conv(deep)))
@@ -160,3 +167,8 @@ class Xception65(Backbone):
         pooled = upsampled(self.global_avg_pool(deep), (deep.shape[2], deep.shape[3]))
         branches = torch.cat((self.aspp1(deep), self.aspp2(deep), self.aspp3(deep), self.aspp4(deep), pooled), 1)
         return functional.relu(self.concat_projection_bn1(self.concat_projection_conv1(branches)))
+
+
+def _flat(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """The layers, with those of separable convolutions apart."""
+    return [each for layer in layers for each in (layer.layers() if isinstance(layer, SeparableConv) else (layer,))]

@@ -1,0 +1,292 @@
+"""Checkpoints: weights as safetensors, with everything that is needed to use them inside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from oshp_bench import __version__
+from oshp_bench.baselines.backbones import build_backbone
+from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
+from oshp_bench.baselines.episodes import Way
+from oshp_bench.baselines.learned import LearnedMethod
+from oshp_bench.baselines.learners import find_learner
+from oshp_bench.baselines.options import as_table, changed
+from oshp_bench.baselines.prototypes import MomentumPrototypes
+from oshp_bench.baselines.released import load_released, released_way
+from oshp_bench.datasets.schema import Reader, shown
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.files import canonical_json, parse_json, write_bytes
+from oshp_bench.manifest import Manifest, OshpClass
+from oshp_bench.manifest.model import ROLES
+
+FORMAT = "oshp-checkpoint/1"
+_KEY = "oshp"
+_MOST_HEADER = 8 << 20
+# Wider networks would not fit the memory that reading a small file may take.
+_MOST_WIDTH = 1024
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The manifest that a checkpoint was trained on.
+
+    Attributes:
+        classes: with their roles; novel ones were background in training.
+    """
+
+    name: str
+    version: str
+    digest: str
+    test_digest: str
+    classes: tuple[OshpClass, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> TrainedOn:
+        """What a card keeps of a manifest."""
+        return cls(manifest.name, manifest.version, manifest.digest, manifest.test_digest, manifest.classes)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        method: a key of `learners.LEARNERS`; `model` its settings as a table.
+        count: one more than the largest class id.
+        test_side: the longer side of photos at test, in pixels; None for native size.
+        manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.
+        training: the settings of its training as a table, and what was measured; for people.
+    """
+
+    method: str
+    way: Way
+    backbone: str
+    width: int
+    count: int
+    model: Mapping[str, Any]
+    test_side: int | None = None
+    manifest: TrainedOn | None = None
+    training: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network ready to predict.
+
+    Attributes:
+        card: what the file says of it.
+        network: in evaluation mode, on the CPU.
+        file: the file's name; None for a method that needs no training.
+        digest: "sha256:..." of the file; None without one.
+        learned: the ids of the classes that it met in training.
+    """
+
+    card: Card
+    network: LearnedMethod
+    file: str | None = None
+    digest: str | None = None
+    learned: frozenset[int] = field(default_factory=frozenset)
+
+    def about(self) -> dict[str, Any]:
+        """What predictions.json keeps of what made them; nothing but `checkpoint` changes with the file's name."""
+        trained_on, epoch = self.card.manifest, (self.card.training or {}).get("epoch")
+        return {
+            "checkpoint": self.file,
+            "digest": self.digest,
+            "epoch": epoch if isinstance(epoch, int) else None,
+            "trained_on": None if trained_on is None else f"{trained_on.name} {trained_on.version}",
+            "backbone": self.card.backbone,
+            "parameters": sum(each.numel() for each in self.network.parameters()),
+            "head": self.network.head,
+            "screening": self.network.screening,
+            "photo_side": self.card.test_side,
+        }
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuses a manifest whose classes are not those that the network was trained for.
+
+        Raises:
+            OshpError: other classes, or another fold: classes that are novel in the manifest were met in training.
+        """
+        trained_on, names = self.card.manifest, {each.id: each.name for each in manifest.classes}
+        if self.file is None:
+            return
+        if trained_on is None:
+            differing = [] if self.card.count == len(manifest.dataset.labels) else [f"{self.card.count} class ids"]
+        else:
+            known = {each.id: each.name for each in trained_on.classes}
+            differing = sorted({f"{number} {name}" for number, name in known.items() ^ names.items()})
+        if differing:
+            raise OshpError(
+                f"{self.file}: trained for other classes than those of {manifest.name} (one of them alone has"
+                f" {_listed(differing)}); take a checkpoint that was trained on this dataset"
+            )
+        leaked = [names[each] for each in manifest.ids_of("novel") if each in self.learned]
+        if leaked:
+            raise OshpError(
+                f"{self.file}: learned {_listed(leaked)} in training, novel in {manifest.name}: its figures would not"
+                " be of one-shot parsing; take a checkpoint of this fold, or the manifest of the checkpoint's fold"
+            )
+        unknown = [names[each] for each in manifest.ids_of("base") if trained_on and each not in self.learned]
+        if unknown:
+            raise OshpError(
+                f"{self.file}: never learned {_listed(unknown)}, base in {manifest.name}; take one of this fold"
+            )
+
+
+def build(card: Card) -> LearnedMethod:
+    """The network that a card describes, with weights still to be filled.
+
+    Raises:
+        OshpError: an unknown method, backbone or setting.
+    """
+    learner = find_learner(card.method)
+    settings = changed(learner.settings, card.model, "the checkpoint's model")
+    backbone = build_backbone(card.backbone, width=card.width, pretrained=False)
+    return learner.build(backbone, card.count, card.way, settings)
+
+
+def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
+    """Writes weights and card, whole or not at all; the same give the same bytes."""
+    about = {"format": FORMAT, "made_by": f"oshp-bench {__version__}", **as_table(card)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, save(weights, {_KEY: canonical_json(about).decode()}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Loads a checkpoint of ours, or one that EOP-Net's authors published, on the CPU; no code in it is run.
+
+    Raises:
+        OshpError: missing, cut off, of another format or architecture, or with numbers that are none.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OshpError(f"{path}: no file; give a checkpoint, such as the best.safetensors of a run of oshp-train")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
+        with path.open("rb") as file:
+            head = file.read(9)
+            file.seek(0)
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    name = os.fsencode(path.name).decode(errors="replace")
+    if head[8:] == b"{":
+        card, network = _ours(path, size, int.from_bytes(head[:8], "little"))
+        classes = card.manifest.classes if card.manifest else ()
+        learned = frozenset(each.id for each in classes if each.role == "base")
+    else:
+        card, network = _published(path, size)
+        learned = frozenset(_stored_classes(network))
+    wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise OshpError(f"{path}: {_listed(wrong)} hold what is no number; training failed, or the file is damaged")
+    return Checkpoint(card, network.eval(), name, digest, learned)
+
+
+def untrained(method: str) -> Checkpoint:
+    """A method that needs no training, on the pretrained backbone that comes with the package's extra "train".
+
+    Raises:
+        OshpError: it does need training; or the backbone's weights are missing.
+    """
+    learner, backbone = find_learner(method), "efficientnet-lite0"
+    # What has no pretrained weights is drawn, always alike.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = build_backbone(backbone)
+        network = learner.build(built, 255, "k", learner.settings)
+    if network.stages:
+        raise OshpError(
+            f"{method} has to be trained: oshp-train --method {method} --manifest ..., then give its checkpoint here"
+        )
+    card = Card(method, "k", backbone, built.width, 255, as_table(learner.settings))
+    return Checkpoint(card, network.eval())
+
+
+def _published(path: Path, size: int) -> tuple[Card, LearnedMethod]:
+    state = read_state(path)
+    way = released_way(state)
+    if way is None:
+        raise OshpError(f"{path}: neither a checkpoint of oshp-train nor one of EOP-Net's authors")
+    # A few stored numbers can stand for a tensor of any size.
+    if sum(each.numel() * each.element_size() for each in state.values()) > size:
+        raise OshpError(f"{path}: its tensors are larger than the file; no checkpoint of EOP-Net's authors")
+    network = load_released(state, path)
+    card = Card("eopnet", way, "xception65", network.backbone.width, network.count, as_table(network.settings))
+    return card, network
+
+
+def _stored_classes(network: LearnedMethod) -> list[int]:
+    """The classes that a published network has a prototype of: it stores one of every class that it trains on."""
+    memories = [each for name, each in network.named_children() if name == "memory"]
+    rows = [each.rows for each in memories if isinstance(each, MomentumPrototypes)]
+    return [number for each in rows for number in (each != 0).any(1).nonzero().flatten().tolist()]
+
+
+def _ours(path: Path, size: int, header: int) -> tuple[Card, LearnedMethod]:
+    card, weights = _read(path, size, header)
+    network = build(card)
+    load_state(network, weights, path)
+    return card, network
+
+
+def _read(path: Path, size: int, header: int) -> tuple[Card, dict[str, Tensor]]:
+    if header > min(_MOST_HEADER, size):
+        raise OshpError(f"{path}: cut off, or no safetensors file; get it again")
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise OshpError(f"{path}: cut off or damaged ({error}); get it again") from error
+    if text is None:
+        raise OshpError(f"{path}: says nothing of how it was trained; no checkpoint of oshp-train")
+    return _card(parse_json(text.encode(), str(path)), str(path)), weights
+
+
+def _card(document: Any, origin: str) -> Card:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise OshpError(f'{origin}: no checkpoint (its "format" is not "{FORMAT}")')
+    reader = Reader(document, origin)
+    way = reader.text("way")
+    reader.wrong_if(way not in ("k", "1"), f"way {shown(way)} is neither k nor 1")
+    card = Card(
+        method=reader.text("method"),
+        way="1" if way == "1" else "k",
+        backbone=reader.text("backbone"),
+        width=reader.integer("width", least=1, most=_MOST_WIDTH),
+        count=reader.integer("count", least=2, most=255),
+        model=reader.table("model").everything(),
+        test_side=None if reader.absent("test_side") else reader.integer("test_side", least=32, most=8192),
+        manifest=None if reader.absent("manifest") else _trained_on(reader.table("manifest")),
+        training=None if reader.absent("training") else reader.table("training").everything(),
+    )
+    raise_problems(reader.problems)
+    return card
+
+
+def _trained_on(reader: Reader) -> TrainedOn:
+    name, version, digest, test_digest = (reader.text(key) for key in ("name", "version", "digest", "test_digest"))
+    classes = []
+    for entry in reader.tables("classes"):
+        classes.append(OshpClass(entry.integer("id", least=0, most=253), entry.text("name"), entry.text("role")))
+        entry.wrong_if(classes[-1].role not in ROLES, f"role {shown(classes[-1].role)} is none of {', '.join(ROLES)}")
+    return TrainedOn(name, version, digest, test_digest, tuple(classes))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
