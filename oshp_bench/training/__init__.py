@@ -1,0 +1,1 @@
+"""Manifest and training images in, checkpoint out: oshp-train."""

@@ -1,0 +1,32 @@
+"""What the machine refuses, said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from oshp_bench.baselines.inference import out_of_memory
+from oshp_bench.errors import OshpError
+from oshp_bench.training.settings import TrainSettings
+
+_DEAD_WORKER = "DataLoader worker"
+
+
+@contextmanager
+def explained(settings: TrainSettings) -> Iterator[None]:
+    """Turns too little memory, and the sudden death of a worker, into an OshpError that says which settings help."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise OshpError(
+                f"out of memory; lower augmentation.crop (now {settings.augmentation.crop}), raise accumulate (now"
+                f" {settings.accumulate}, of a batch of {settings.batch}), set model.recompute=true or"
+                f" precision=bfloat16; or lower test_side (now {settings.test_side or 'native'}), if it was validation"
+            ) from error
+        if _DEAD_WORKER in str(error):
+            raise OshpError(
+                "a process that makes samples was killed, most often for lack of memory or of shared memory; train on"
+                " with --set workers=0"
+            ) from error
+        raise

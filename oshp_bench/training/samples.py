@@ -1,0 +1,201 @@
+"""From a drawn episode to tensors: augmented photos, fine and coarse masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from oshp_bench.baselines.episodes import Way
+from oshp_bench.baselines.learned import Batch
+from oshp_bench.datasets.images import IGNORE, Mask, Photo
+from oshp_bench.errors import OshpError
+from oshp_bench.manifest import Manifest
+from oshp_bench.randomness import Stream
+from oshp_bench.training.draws import Draw, Draws
+from oshp_bench.training.photos import TrainingPhotos
+from oshp_bench.training.settings import Augmentation, TrainSettings
+
+# Of one side: flip, two scales, two offsets.
+_NUMBERS = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One augmented side of an episode: photo uint8 [crop, crop, 3], masks uint8 [crop, crop], 255 = ignore.
+
+    Attributes:
+        fine: class ids, novel classes as background.
+        coarse: 1 wherever the source mask has a label but background, taken before merge and removal.
+    """
+
+    photo: Photo
+    fine: Mask
+    coarse: Mask
+
+
+class Episodes:
+    """Augmented training episodes by (epoch, index); whoever asks, and in which order, changes nothing."""
+
+    def __init__(self, manifest: Manifest, photos: TrainingPhotos, draws: Draws, settings: TrainSettings) -> None:
+        self._photos = photos
+        self._draws = draws
+        self._augmentation = settings.augmentation
+        self._seed = settings.seed
+        merge = manifest.dataset.merge
+        self._fine = np.where(np.isin(merge, manifest.ids_of("novel")), 0, merge).astype(np.uint8)
+        self._coarse = np.ones(256, np.uint8)
+        self._coarse[[0, IGNORE]] = 0, IGNORE
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Draw, Sample, Sample]:
+        draw = self._draws.draw(*place)
+        words = Stream("oshp-train", "augment", self._seed, *place).words(2 * _NUMBERS)
+        numbers = (words >> np.uint64(11)) / 2.0**53
+        query, support = (
+            self._sample(image, numbers[half * _NUMBERS :][:_NUMBERS].tolist())
+            for half, image in enumerate((draw.query, draw.support))
+        )
+        return draw, query, support
+
+    def _sample(self, image: str, numbers: list[float]) -> Sample:
+        photo, mask = self._photos.read(image)
+        photo, mask = augmented(photo, mask, self._augmentation, numbers)
+        return Sample(photo, self._fine.take(mask), self._coarse.take(mask))
+
+
+def augmented(photo: Photo, mask: Mask, how: Augmentation, numbers: list[float]) -> tuple[Photo, Mask]:
+    """Scales, crops and mirrors a photo and its mask alike.
+
+    The crop is cut first and then resized once, photos with an antialiasing bilinear filter, masks by the nearest
+    pixel's centre, so no label is ever mixed.
+
+    Args:
+        photo: uint8 [H, W, 3]; mask: uint8 [H, W].
+        numbers: five in [0, 1): flip, scale of height and width, offset of the crop.
+
+    Returns:
+        uint8 [crop, crop, 3] and uint8 [crop, crop].
+    """
+    flip, *scales, top, left = numbers
+    low, high = how.scale
+    scale_y, scale_x = (low + (high - low) * each for each in (scales[0], scales[0 if how.one_scale else 1]))
+    height, width = mask.shape
+    fitted_height, fitted_width = _fitted(height, width, how)
+    rows = _window(max(1, round(fitted_height * scale_y)), how.crop, top)
+    columns = _window(max(1, round(fitted_width * scale_x)), how.crop, left)
+    box = (columns.begin * width, rows.begin * height, columns.end * width, rows.end * height)
+    cut = Image.fromarray(photo).resize((columns.pixels, rows.pixels), Image.Resampling.BILINEAR, box)
+    nearest = mask[rows.nearest(height)[:, None], columns.nearest(width)]
+    step = -1 if how.flip and flip < 0.5 else 1
+    whole = np.zeros((how.crop, how.crop, 3), np.uint8)
+    whole[: rows.pixels, : columns.pixels] = np.asarray(cut)[:, ::step]
+    labels = np.full((how.crop, how.crop), IGNORE, np.uint8)
+    labels[: rows.pixels, : columns.pixels] = nearest[:, ::step]
+    return whole, labels
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What a crop shows of one axis: from `begin` to `end` in parts of the whole, in so many pixels."""
+
+    begin: float
+    end: float
+    pixels: int
+
+    def nearest(self, length: int) -> NDArray[np.intp]:
+        """For every pixel the index of the source pixel whose area holds its centre."""
+        centres = self.begin + (np.arange(self.pixels) + 0.5) * (self.end - self.begin) / self.pixels
+        return np.minimum((centres * length).astype(np.intp), length - 1)
+
+
+def _window(length: int, crop: int, offset: float) -> _Window:
+    pixels = min(length, crop)
+    begin = int(offset * (length - pixels + 1))
+    return _Window(begin / length, (begin + pixels) / length, pixels)
+
+
+def _fitted(height: int, width: int, how: Augmentation) -> tuple[float, float]:
+    """The size of a photo before it is scaled."""
+    if how.fit == "square":
+        return how.crop, how.crop
+    factor = how.side / max(height, width) if how.fit == "longest" else 1.0
+    return height * factor, width * factor
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """The episodes of a step, or of a part of it, as bytes; `on` makes the network's batch of them."""
+
+    draws: tuple[Draw, ...]
+    photos: Tensor
+    masks: Tensor
+
+    def parts(self, count: int) -> list[RawBatch]:
+        """The batch in `count` equal parts, in order."""
+        size = len(self.draws) // count
+        cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
+        return [RawBatch(self.draws[cut], self.photos[:, cut], self.masks[:, :, cut]) for cut in cuts]
+
+    def pin_memory(self) -> RawBatch:
+        """Asked for by DataLoader before a batch goes to a GPU."""
+        return RawBatch(self.draws, self.photos.pin_memory(), self.masks.pin_memory())
+
+    def on(self, device: torch.device, way: Way, channels_last: bool) -> Batch:
+        """The batch on a device."""
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        photos = self.photos.to(device, non_blocking=True).float().div_(255)
+        masks = self.masks.to(device, non_blocking=True).long()
+        query, support = (each.contiguous(memory_format=order) for each in photos)
+        targets = torch.tensor([each.target for each in self.draws], device=device)
+        (query_fine, support_fine), (query_coarse, support_coarse) = masks
+        return Batch(way, query, support, query_fine, support_fine, query_coarse, support_coarse, targets)
+
+
+def collated(episodes: list[tuple[Draw, Sample, Sample]]) -> RawBatch:
+    """Stacks episodes: photos uint8 [2, N, 3, H, W], masks uint8 [fine and coarse, query and support, N, H, W]."""
+    draws, *sides = zip(*episodes, strict=True)
+    photos = np.stack([[each.photo.transpose(2, 0, 1) for each in side] for side in sides])
+    masks = np.stack([[[vars(each)[kind] for each in side] for side in sides] for kind in ("fine", "coarse")])
+    return RawBatch(tuple(draws), torch.from_numpy(photos), torch.from_numpy(masks))
+
+
+class _Batches(Dataset[RawBatch | OshpError]):
+    """Batches by the places of their episodes. A bad file comes back as the error that a worker would garble."""
+
+    def __init__(self, episodes: Episodes) -> None:
+        self._episodes = episodes
+
+    def __getitem__(self, places: list[tuple[int, int]]) -> RawBatch | OshpError:
+        try:
+            return collated([self._episodes[place] for place in places])
+        except OshpError as error:
+            return error
+
+
+def batches(
+    episodes: Episodes, places: Iterable[list[tuple[int, int]]], workers: int, device: torch.device
+) -> Iterator[RawBatch]:
+    """Loads batches in order, each given by the (epoch, index) of its episodes.
+
+    Raises:
+        OshpError: a photo or mask that cannot be used.
+    """
+    loader = DataLoader(
+        _Batches(episodes),
+        sampler=places,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        # Else the loader takes a number from the generator that a method's random numbers come from.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, OshpError):
+            raise batch
+        yield batch

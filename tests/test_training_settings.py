@@ -1,0 +1,205 @@
+"""Training settings: the paper's and the release's to the last default, TOML, --set, every mistake at once."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oshp_bench.baselines.backbones import BACKBONES
+from oshp_bench.baselines.eopnet_settings import EOPNetSettings
+from oshp_bench.baselines.learners import LEARNERS
+from oshp_bench.baselines.options import as_table, as_toml
+from oshp_bench.errors import OshpError
+from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, resolved
+
+PAPER: dict[str, Any] = {
+    "method": "eopnet",
+    "way": "k",
+    "backbone": "xception65",
+    "width": None,
+    "weights": None,
+    "pretrained": True,
+    "epochs": 50,
+    "episodes": None,
+    "queries_per_class": 1500,
+    "redraw": True,
+    "batch": 2,
+    "accumulate": 1,
+    "optimiser": "sgd",
+    "lr": 1e-3,
+    "schedule": "poly",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "clip": None,
+    "freeze_batch_norm": False,
+    "precision": "float32",
+    "channels_last": True,
+    "test_side": None,
+    "validate_every": 5,
+    "validation_pairs": None,
+    "workers": 2,
+    "seed": 0,
+    "augmentation": {
+        "crop": 512,
+        "fit": "square",
+        "side": 512,
+        "scale": [0.5, 2.0],
+        "one_scale": True,
+        "flip": True,
+    },
+    "model": {
+        "reading": "paper",
+        "parts": dict.fromkeys(("agm", "npm", "weight_shift", "momentum", "coarse", "contrast"), True),
+        "alpha": 0.999,
+        "tau": 0.1,
+        "warm_up": 3,
+        "screening": True,
+        "recompute": True,
+    },
+}
+
+
+def refusal(*texts: str, file: Path | None = None, given: dict[str, Any] | None = None) -> tuple[str, ...]:
+    with pytest.raises(OshpError) as raised:
+        resolved("paper", file, texts, given)
+    return raised.value.problems
+
+
+def test_the_paper_preset_is_the_paper() -> None:
+    assert as_table(PRESETS["paper"]) == PAPER
+    assert PRESETS["paper"] == TrainSettings()
+
+
+def test_the_release_preset_departs_from_the_paper_as_the_release_does() -> None:
+    release = PAPER | {"redraw": False, "schedule": "staircase"}
+    release["augmentation"] = PAPER["augmentation"] | {"fit": "native", "one_scale": False}
+    release["model"] = PAPER["model"] | {"reading": "release", "warm_up": 26}
+    assert as_table(PRESETS["release"]) == release
+
+
+def test_the_small_presets_train_the_paper_s_method() -> None:
+    for name in ("cpu", "quick"):
+        preset = PRESETS[name]
+        assert preset.model == EOPNetSettings(alpha=0.99)
+        assert (preset.backbone, preset.pretrained, preset.weights) == ("efficientnet-lite0", True, None)
+        assert preset.augmentation.crop <= 256
+
+
+def test_layers_win_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('lr = 0.1\nbatch = 8\nway = "1"\n[augmentation]\ncrop = 64\n[model.parts]\nagm = false\n')
+    found = resolved("cpu", file, ["batch=4", "clip=none", "augmentation.scale=[1, 2]"], {"way": "k"})
+    augmentation = replace(PRESETS["cpu"].augmentation, crop=64, scale=(1.0, 2.0))
+    model = replace(PRESETS["cpu"].model, parts=replace(PRESETS["cpu"].model.parts, agm=False))
+    assert found == replace(PRESETS["cpu"], lr=0.1, batch=4, clip=None, way="k", augmentation=augmentation, model=model)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('learning_rate = 1\nlr = 20\nprecision = "float8"\n[augmentation]\nscale = [2.0, 0.5]\n')
+    problems = refusal("epochs", "model.alpha=2", "batch=3", "accumulate=2", "workers=-1", file=file)
+    origin = f"{file}, --set"
+    assert problems[0] == "--set 'epochs': give it as name=value, such as lr=0.001"
+    assert problems[1].startswith(f"{file}: no setting is called 'learning_rate'; known: accumulate, ")
+    assert problems[2:] == (
+        f"{file}: precision is 'float8', not one of float32, bfloat16, float16",
+        f"{origin}: augmentation.scale is 2.0, 0.5; 0.1 <= low <= high <= 10 works",
+        f"{origin}: alpha is 2.0; 0 to 1 work",
+        f"{origin}: lr is 20.0; 1e-09 to 10 work",
+        f"{origin}: workers is -1; 0 to 64 work",
+        f"{origin}: accumulate is 2; so many equal parts cannot be cut from batch 3",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("epochs=0", "epochs is 0; 1 to 100000 work"),
+        ("episodes=1", "episodes is 1, less than a batch of 2"),
+        ("batch=0", "batch is 0; 1 to 4096 work"),
+        ("lr=0", "lr is 0.0; 1e-09 to 10 work"),
+        ("lr=NaN", "lr is 'NaN', not a number"),
+        ("momentum=1", "momentum is 1.0; 0 to 0.9999 work"),
+        ("clip=0", "clip is 0.0; 1e-06 to 1000000 work"),
+        ("width=100000", "width is 100000; 1 to 1024 work"),
+        ("seed=-1", "seed is -1; 0 to 9.22337203685478e+18 work"),
+        ("test_side=16", "test_side is 16; 32 to 8192 work"),
+        ("validation_pairs=0", "validation_pairs is 0; 1 to 1000000000 work"),
+        ("validate_every=-1", "validate_every is -1; 0 to 100000 work"),
+        ("augmentation.crop=16", "augmentation.crop is 16; 32 to 4096 work"),
+        ("augmentation.side=9999", "augmentation.side is 9999; 32 to 4096 work"),
+        ("augmentation.scale=[0, 1]", "augmentation.scale is 0.0, 1.0; 0.1 <= low <= high <= 10 works"),
+        ("model.tau=0", "tau is 0.0; 0.0001 to 10000 work"),
+        ("model.warm_up=-1", "warm_up is -1; 0 to 1000000 work"),
+        ("method=popnet", f"method is 'popnet'; known: {', '.join(LEARNERS)}"),
+        ("backbone=vgg", f"backbone is 'vgg'; known: {', '.join(BACKBONES)}"),
+        ("model=5", "model is 5, not a table of settings"),
+        ("augmentation.crop.x=5", "augmentation.crop is {'x': 5}, not a whole number"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(text: str, problem: str) -> None:
+    assert refusal(text) == (f"--set: {problem}",)
+
+
+def test_the_command_s_own_options_are_named_so() -> None:
+    (problem,) = refusal(given={"method": "nothing"})
+    assert problem == f"the command line: method is 'nothing'; known: {', '.join(LEARNERS)}"
+
+
+def test_a_method_brings_its_own_settings_to_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('method = "eopnet"\n[model]\ntau = 0.2\n')
+    for found in (
+        resolved("cpu", file, ["method=eopnet-fg"]),
+        resolved("cpu", file, [], {"method": "eopnet-fg"}),
+        resolved("cpu", file, ["method=eopnet"], {"method": "eopnet-fg"}),
+    ):
+        assert type(found.model) is type(LEARNERS["eopnet-fg"].settings)
+        assert (found.method, found.model.alpha, found.model.tau) == ("eopnet-fg", 0.99, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("lr = ", "not valid TOML"), ("[augmentation]\ncrop = 2024-01-01\n", "crop is datetime.date(2024, 1, 1), not a")],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(content)
+    (line,) = refusal(file=file)
+    assert str(file) in line and problem in line
+
+
+SETTINGS = st.builds(
+    replace,
+    st.sampled_from(list(PRESETS.values())),
+    way=st.sampled_from(["k", "1"]),
+    width=st.none() | st.integers(1, 1024),
+    weights=st.none() | st.sampled_from(["a b.pth", "C:\\\\ü\n\t\x7f\U0001f600", '"quoted"', "#", "="]),
+    lr=st.floats(1e-9, 10),
+    clip=st.none() | st.floats(1e-6, 1e6),
+    seed=st.integers(0, 2**63 - 1),
+    augmentation=st.builds(Augmentation, crop=st.integers(32, 4096), flip=st.booleans()),
+    model=st.sampled_from([LEARNERS["eopnet"].settings, PRESETS["release"].model]),
+)
+
+
+@settings(deadline=None)
+@given(SETTINGS, st.sampled_from(list(PRESETS)))
+def test_the_settings_of_a_run_give_the_run_again_from_any_preset(
+    tmp_path_factory: pytest.TempPathFactory, chosen: TrainSettings, preset: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "settings.toml"
+    file.write_bytes(as_toml(chosen).encode())
+    assert resolved(preset, file, []) == chosen
+    assert parsed(tomllib.loads(file.read_bytes().decode()), str(file)) == chosen
+
+
+def test_what_an_old_file_leaves_out_is_as_the_paper_says() -> None:
+    lines = [line for line in as_toml(PRESETS["cpu"]).splitlines() if '"none"' not in line]
+    assert parsed(tomllib.loads("\n".join(lines)), "settings.toml") == PRESETS["cpu"]
