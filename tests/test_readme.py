@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PLACEHOLDER = "path/to/clothing-co-parsing"
 
 
-def _examples(page: Path) -> Iterator[tuple[str, list[str]]]:
+def examples(page: Path) -> Iterator[tuple[str, list[str]]]:
     """The commands of a page's console blocks, each with the lines shown below it."""
     for block in page.read_text().split("```console\n")[1:]:
         for example in block.split("```")[0].split("$ ")[1:]:
@@ -29,7 +29,7 @@ def test_commands_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
     data = os.environ.get("OSHP_TEST_DATA")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     ran = 0
-    for command, shown in _examples(ROOT / page):
+    for command, shown in examples(ROOT / page):
         if command.startswith(("make", "git clone")) or (PLACEHOLDER in command and not data):
             continue
         real = command.replace(PLACEHOLDER, str(Path(data or "", "ccp")))
