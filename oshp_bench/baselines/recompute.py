@@ -87,11 +87,11 @@ class _Again:
         ):
             _applied(self._layers, *inputs)
 
-    def _find(self, tensor: Tensor) -> Tensor:
+    def _find(self, tensor: Tensor) -> None:
+        """Keeps nothing of the graph itself: an output that its own node holds would never be freed."""
         self._found[len(self._found)] = tensor.detach()
         if len(self._found) == self._dropped:
             raise _Enough
-        return tensor
 
 
 @contextmanager
