@@ -132,8 +132,7 @@ def test_the_guides_method_that_learns_does(way: Way) -> None:
         losses["query"].backward()
         optimiser.step()
         found.append(losses["query"].item())
-    assert found[-1] < found[0]
-    assert backbone.weight[0] > backbone.weight[1]
+    assert found[-1] < 0.99 * found[0]
 
 
 @pytest.fixture(scope="module")
