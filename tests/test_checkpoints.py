@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tiny import manifest_of
 
 from oshp_bench.baselines.checkpoints import Card, Checkpoint, load_checkpoint, save_checkpoint, untrained
-from oshp_bench.baselines.eopnet_settings import EOPNetSettings, Parts
+from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, EOPNetSettings, Parts
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
@@ -175,10 +176,8 @@ def test_everything_that_is_wrong_in_a_card_is_told(checkpoint: Path, tmp_path: 
 def test_a_card_of_what_there_is_not(
     checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
 ) -> None:
-    with pytest.raises(OshpError) as caught:
-        load_checkpoint(changed_card(checkpoint, tmp_path / "other.safetensors", change))
-    assert len(caught.value.problems) == 1
-    assert why in caught.value.problems[0]
+    (line,) = refusals(changed_card(checkpoint, tmp_path / "other.safetensors", change))
+    assert why in line
 
 
 def test_weights_of_another_architecture(checkpoint: Path, tmp_path: Path) -> None:
@@ -392,6 +391,32 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(checkpoint: Path, tmp_
     assert (done.returncode, done.stderr.strip()) == (1, str(path))
     assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"]
     assert path.read_bytes() == checkpoint.read_bytes()
+
+
+def test_settings_that_only_matter_at_test_may_be_changed(manifest: Manifest, tmp_path: Path) -> None:
+    model = {"layout": 0.5, "alpha": 0.9}
+    path = save_drawn(tmp_path / "c.safetensors", card_of(manifest, method="eopnet-fg", model=model))
+    plain, other = load_checkpoint(path), load_checkpoint(path, ["layout=0", "rivals=false", "gate=true"])
+    own = EOPNetFGSettings(layout=0.5, alpha=0.9)
+    assert plain.network.settings == own
+    assert other.network.settings == replace(own, layout=0.0, rivals=False)
+    assert (plain.changed, other.changed) == ({}, {"layout": 0.0, "rivals": False})
+    assert {**plain.about(), "changed": {"layout": 0.0, "rivals": False}} == other.about()
+    assert other.card == plain.card and other.card.model == model
+    weights = other.network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in plain.network.state_dict().items())
+    # What the checkpoint has anyway is no change.
+    assert load_checkpoint(path, ["layout=0.5"]).about() == plain.about()
+    ungated = load_checkpoint(path, ["gate=false"])
+    assert (plain.about()["head"], ungated.about()["head"]) == ("cosine behind the gate", "NPM")
+    with pytest.raises(OshpError, match="'alpha' is no setting of eopnet-fg that may change after training"):
+        load_checkpoint(path, ["alpha=0.9"])
+
+
+def test_what_has_no_such_setting_refuses_them_all(checkpoint: Path) -> None:
+    for load in (partial(load_checkpoint, checkpoint), partial(untrained, "prototype-matching")):
+        with pytest.raises(OshpError, match=r"^--set: 'alpha' is no setting of .* nothing can be set$"):
+            load(["alpha=1"])
 
 
 def test_settings_of_the_model_come_back(manifest: Manifest, tmp_path: Path) -> None:

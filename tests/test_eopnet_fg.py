@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from oshp_bench.baselines.eopnet_fg import EOPNetFG, _box, _laid_out
 from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, Parts
 from oshp_bench.baselines.episodes import Way
 from oshp_bench.baselines.learned import Batch
+from oshp_bench.baselines.options import changed_at_test
 from oshp_bench.errors import OshpError
 
 OFF = EOPNetFGSettings(ignore=False, gate=False, rivals=False, layout=0.0)
@@ -91,6 +93,28 @@ def test_layout_alone_can_decide() -> None:
     labels = parsed(gated(gate=True, layout=1e3), HUMAN, (1, 2, 7))
     row = labels[SIZE // 2]
     assert [row[SIZE // 4].item(), row[SIZE // 2].item(), row[3 * SIZE // 4 - 1].item()] == [2, 1, 7]
+
+
+@pytest.mark.parametrize(("name", "value"), [("gate", False), ("rivals", False), ("layout", 0.0)])
+def test_what_may_change_after_training_changes_parsing_alone(name: str, value: Any) -> None:
+    whole = replace(EOPNetFGSettings(), ignore=True)
+    net, other = gated(**vars(whole)), gated(**vars(replace(whole, **{name: value})))
+    for each in (net, other):
+        steps(each)
+    state = other.state_dict()
+    assert all(torch.equal(tensor, state.pop(key)) for key, tensor in net.state_dict().items()) and not state
+    assert not torch.equal(parsed(net, HUMAN, (1, 2)), parsed(other, HUMAN, (1, 2)))
+    assert changed_at_test(whole, [f"{name}={json.dumps(value)}"], "eopnet-fg") == replace(whole, **{name: value})
+
+
+def test_everything_else_was_trained_with() -> None:
+    """A setting that is added has to be put on one side or the other."""
+    free = {each.name for each in fields(EOPNetFGSettings) if each.metadata}
+    trained = {each.name for each in fields(EOPNetFGSettings)} - free
+    assert free == {"gate", "rivals", "layout"}
+    for name in trained:
+        with pytest.raises(OshpError, match=f"'{name}' is no setting of eopnet-fg that may change"):
+            changed_at_test(EOPNetFGSettings(), [f"{name}=1"], "eopnet-fg")
 
 
 def test_layout_by_hand() -> None:

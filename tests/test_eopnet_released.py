@@ -10,7 +10,9 @@ from eopnet_cases import network
 from test_backbones import table
 from torch import Tensor
 
+from oshp_bench import Episodes, find_source, load_manifest
 from oshp_bench.baselines.episodes import WAYS, Way
+from oshp_bench.baselines.methods import find_method
 from oshp_bench.baselines.released import load_released, released_way, renamed
 from oshp_bench.errors import OshpError
 
@@ -77,3 +79,38 @@ def test_every_misfit_is_named(test_data: Path) -> None:
     del state["prototype"]
     with pytest.raises(OshpError, match="lacks the tensor prototype"):
         load_released(state, ORIGIN)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_oshp_predict_takes_the_authors_file(test_data: Path, tmp_path: Path, way: Way) -> None:
+    """On the embedded dataset, whose class ids are ATR's."""
+    state = checkpoint(test_data, way)
+    torch.manual_seed(0)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and name != "prototype":
+            state[name] = torch.ones_like(tensor) if name.endswith("running_var") else 0.1 * torch.randn_like(tensor)
+    manifest = load_manifest("demo_fold1")
+    state["prototype"][list(manifest.ids_of("base"))] = 1.0
+    path = tmp_path / f"atr_{way}.pth"
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
+    recipe = find_method(str(path))
+    assert (recipe.name, recipe.ways) == ("eopnet", (way,))
+    about = {name: value for name, value in (recipe.about or {}).items() if name != "digest"}
+    parameters = sum(each.numel() for each in load_released(state, ORIGIN).parameters())
+    assert about == {
+        "checkpoint": path.name,
+        "epoch": None,
+        "trained_on": None,
+        "backbone": "xception65",
+        "parameters": parameters,
+        "head": "NPM",
+        "screening": True,
+        "photo_side": None,
+    }
+    recipe.check(manifest)
+    with pytest.raises(OshpError, match="novel in demo_fold2"):
+        recipe.check(load_manifest("demo_fold2"))
+    source = find_source(manifest.dataset, None)
+    (episode,) = Episodes(manifest.pairs, source, way, [0])
+    mask = recipe.build(manifest, source)(episode)
+    assert mask.shape == episode.query_size and {*mask.flatten().tolist()} <= {0, *episode.classes}

@@ -15,7 +15,9 @@ from oshp_bench.baselines.options import (
     as_table,
     as_toml,
     assignments,
+    at_test,
     changed,
+    changed_at_test,
     differences,
     layered,
     outside,
@@ -176,6 +178,30 @@ def test_differences_are_named_one_by_one() -> None:
         "inner.on is true, not false",
     ]
     assert differences(other, replace(other)) == []
+
+
+@dataclass(frozen=True)
+class AtTest(Options):
+    gate: bool = at_test(True)
+    weight: float = at_test(0.8)
+
+
+def test_at_test_only_what_training_does_not_look_at_may_change() -> None:
+    trained = AtTest(rate=0.25)
+    assert changed_at_test(trained, ["gate=false", "weight=0"], "x") == AtTest(rate=0.25, gate=False, weight=0.0)
+    assert changed_at_test(trained, [], "x") == trained
+    with pytest.raises(OshpError) as raised:
+        changed_at_test(trained, ["rate=0.25", "inner.on=false", "wieght=1", "gate=1", "gate"], "x")
+    assert raised.value.problems == (
+        "--set 'gate': give it as name=value, such as lr=0.001",
+        *(
+            f"--set: {name!r} is no setting of x that may change after training; gate, weight can be set"
+            for name in ("rate", "inner", "wieght")
+        ),
+        "--set: gate is 1, not true or false",
+    )
+    with pytest.raises(OshpError, match="'rate' is no setting of x that may change after training; nothing can be set"):
+        changed_at_test(Options(), ["rate=1"], "x")
 
 
 NUMBERS = st.floats(0, 1)

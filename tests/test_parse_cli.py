@@ -87,7 +87,7 @@ def test_photos_are_parsed_into_masks_and_overlays(here: Path, tmp_path: Path) -
     first, *lines, last = result.stdout.splitlines()
     assert first == (
         "eopnet parses hat (as learned), hair (as learned), shoes (as learned), dress (by the example), bag (by the"
-        " example)"
+        " example); coarse screening off"
     )
     assert [line.partition(": ")[0] for line in lines] == [str(here / "a.png"), str(here / "b.png")]
     assert last == f"Look at {tmp_path / 'out'}"

@@ -29,7 +29,7 @@ from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.eopnet import EOPNet
 from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.episodes import WAYS, Way
-from oshp_bench.baselines.inference import NetworkMethod, usable_device
+from oshp_bench.baselines.inference import NetworkMethod, out_of_memory, usable_device
 from oshp_bench.baselines.learned import Batch, LearnedMethod, Progress
 from oshp_bench.baselines.prototypes import MomentumPrototypes
 from oshp_bench.baselines.reading import ReadingCache
@@ -282,6 +282,7 @@ def test_too_little_memory_is_one_line() -> None:
         NetworkMethod(Greedy(), None)(Shown("0017", "0042", query_size=(825, 550)))
     (line,) = caught.value.problems
     assert line.startswith("out of memory on cpu: query 0017 (550x825 pixels), support 0042; ")
+    assert "test_side" in line and "--side" in line
 
     class Wrong(Counting):
         def encode(self, images: Tensor) -> Any:
@@ -289,6 +290,25 @@ def test_too_little_memory_is_one_line() -> None:
 
     with pytest.raises(RuntimeError, match="a mistake"):
         NetworkMethod(Wrong(), None)(Shown("q", "s"))
+
+
+@pytest.mark.parametrize(
+    ("message", "memory"),
+    [
+        ("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried", True),
+        ("could not create a primitive", True),
+        ("could not execute a primitive\nException raised from", True),
+        ("Caught RuntimeError in worker 0.\nRuntimeError: could not create a memory object\n", True),
+        ("std::bad_alloc", True),
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("could not create a primitive descriptor for a convolution forward propagation primitive", False),
+        ("The size of tensor a (3) must match the size of tensor b (4)", False),
+    ],
+)
+def test_too_little_memory_is_known_by_what_the_libraries_say(message: str, memory: bool) -> None:
+    assert out_of_memory(RuntimeError(message)) == memory
+    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError(message))
 
 
 def test_a_device_that_cannot_be_used_is_one_line() -> None:

@@ -213,6 +213,41 @@ def test_screening_can_be_switched_off(
     assert screened and removed
 
 
+def test_settings_that_only_matter_at_test_can_be_changed(
+    files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
+) -> None:
+    """As if the network had been made so; the folder says it, and nothing else goes on there."""
+    cards = {
+        name: card_of(manifest, method="eopnet-fg", test_side=40, model=model)
+        for name, model in {"trained": {}, "made": {"rivals": False, "layout": 0.0}}.items()
+    }
+    paths = {name: save_drawn(tmp_path / f"{name}.safetensors", card) for name, card in cards.items()}
+    options = ("--set", "layout=0", "--set", "rivals=false")
+    changed = begun(
+        tmp_path / "changed", manifest, tiny_root, paths["trained"], "k", None, True, ["layout=0", "rivals=false"]
+    )
+    result = predict(paths["trained"], changed, files, tiny_root, *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "; changed: rivals=false, layout=0.0; " in result.stdout
+    network = json.loads((changed / "predictions.json").read_text())["kway"]
+    assert network["changed"] == {"rivals": False, "layout": 0.0}
+    others = {name: begun(tmp_path / name, manifest, tiny_root, path, "k") for name, path in paths.items()}
+    for name, path in paths.items():
+        assert predict(path, others[name], files, tiny_root).exit_code == 0
+    assert done(changed, "k") == done(others["made"], "k") != done(others["trained"], "k")
+    for folder, more in ((changed, ()), (others["trained"], options), (changed, ("--set", "layout=0"))):
+        result = predict(paths["trained"], folder, files, tiny_root, *more)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "come from another network, or another use of it (changed is " in result.stderr
+    result = predict(paths["trained"], tmp_path / "none", files, tiny_root, "--set", "alpha=1", "--set", "gate=2")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "error: --set: 'alpha' is no setting of eopnet-fg that may change after training; gate, rivals, layout can be"
+        " set",
+        "error: --set: gate is 2, not true or false",
+    ]
+
+
 def test_what_has_no_screening_or_no_network_refuses_the_option(
     files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -220,9 +255,9 @@ def test_what_has_no_screening_or_no_network_refuses_the_option(
     path = save_drawn(tmp_path / "plain.safetensors", card_of(manifest, model=model))
     result = predict(path, tmp_path / "preds", files, tiny_root, "--no-screening")
     assert result.stderr == f"error: {path}: eopnet has no coarse screening; leave --no-screening away\n"
-    for option in (["--no-screening"], ["--device", "cpu"]):
+    for option in (["--no-screening"], ["--device", "cpu"], ["--set", "layout=0"]):
         result = predict("copy-support", tmp_path / "preds", files, tiny_root, *option)
-        assert result.stderr == "error: copy-support has no network; leave --device and --no-screening away\n"
+        assert result.stderr == "error: copy-support has no network; leave --device, --no-screening and --set away\n"
     assert not (tmp_path / "preds").exists()
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from training_cases import Probe, Probing, rows, run_of, trained, weights
 
 from oshp_bench.baselines.checkpoints import load_checkpoint
+from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, EOPNetSettings, Parts
 from oshp_bench.baselines.episodes import Episode, ImageCache
 from oshp_bench.baselines.learned import Batch, Progress
 from oshp_bench.baselines.learners import LEARNERS
@@ -291,14 +292,11 @@ def test_a_start_that_cannot_work_leaves_no_folder(manifest: Manifest, source: S
             "xception65 needs a file of pretrained weights",
         ),
         ({"backbone": "xception65", "width": 8}, "xception65 has 256 channels, not 8"),
-        ({"batch": 2, "accumulate": 2, "model": replace(LEARNERS["eopnet"].settings, parts=NEITHER)}, "AGM or NPM"),
+        ({"method": "eopnet-fg", "model": EOPNetFGSettings(parts=Parts(coarse=False))}, "leave parts.coarse on"),
     ):
         (line,) = refusal(lambda settings=settings: trained(manifest, source, tmp_path / "run", **settings))  # type: ignore[misc]
         assert problem in line
     assert not (tmp_path / "run").exists()
-
-
-NEITHER = replace(LEARNERS["eopnet"].settings.parts, agm=False, npm=False)
 
 
 class Interrupted(Probe):
@@ -381,7 +379,8 @@ def test_a_method_without_training_is_saved_as_it_is(
     [
         (
             MemoryError(),
-            "out of memory; lower augmentation.crop (now 512), raise accumulate (now 1, of a batch of 2), ",
+            "out of memory; lower augmentation.crop (now 512), raise accumulate (now 1, of a batch of 2), set"
+            " precision=bfloat16, lower test_side (now native) if it was validation",
         ),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "a process that makes samples was"),
     ],
@@ -393,6 +392,18 @@ def test_what_the_machine_refuses_is_one_line(error: Exception, line: str) -> No
 
     (problem,) = refusal(fails)
     assert problem.startswith(line) and "\n" not in problem
+
+
+def test_only_what_can_still_save_memory_is_named() -> None:
+    def fails(settings: TrainSettings) -> None:
+        with explained(settings):
+            raise MemoryError
+
+    kept = replace(TrainSettings(), accumulate=2, precision="bfloat16", model=EOPNetSettings(recompute=False))
+    assert refusal(lambda: fails(kept)) == (
+        "out of memory; lower augmentation.crop (now 512), set model.recompute=true, lower test_side (now native) if it"
+        " was validation",
+    )
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:

@@ -143,7 +143,7 @@ def test_out_of_memory_says_what_lowers_it(options: tuple[str, ...], tmp_path: P
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr == (
         "error: out of memory; lower augmentation.crop (now 1024), raise accumulate (now 1, of a batch of 2), set"
-        " model.recompute=true or precision=bfloat16; or lower test_side (now 32), if it was validation\n"
+        " precision=bfloat16, lower test_side (now 32) if it was validation\n"
     )
 
 

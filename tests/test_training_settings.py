@@ -100,16 +100,20 @@ def test_layers_win_in_order(tmp_path: Path) -> None:
     assert found == replace(PRESETS["cpu"], lr=0.1, batch=4, clip=None, way="k", augmentation=augmentation, model=model)
 
 
+NEITHER = ("model.parts.agm=false", "model.parts.npm=false")
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('learning_rate = 1\nlr = 20\nprecision = "float8"\n[augmentation]\nscale = [2.0, 0.5]\n')
-    problems = refusal("epochs", "model.alpha=2", "batch=3", "accumulate=2", "workers=-1", file=file)
+    problems = refusal("epochs", "model.alpha=2", "batch=3", "accumulate=2", "workers=-1", *NEITHER, file=file)
     origin = f"{file}, --set"
     assert problems[0] == "--set 'epochs': give it as name=value, such as lr=0.001"
     assert problems[1].startswith(f"{file}: no setting is called 'learning_rate'; known: accumulate, ")
     assert problems[2:] == (
         f"{file}: precision is 'float8', not one of float32, bfloat16, float16",
         f"{origin}: augmentation.scale is 2.0, 0.5; 0.1 <= low <= high <= 10 works",
+        f"{origin}: EOP-Net needs AGM or NPM to parse with; switch at least one of them on",
         f"{origin}: alpha is 2.0; 0 to 1 work",
         f"{origin}: lr is 20.0; 1e-09 to 10 work",
         f"{origin}: workers is -1; 0 to 64 work",

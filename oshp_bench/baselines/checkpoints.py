@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_s
 from oshp_bench.baselines.episodes import Way
 from oshp_bench.baselines.learned import LearnedMethod
 from oshp_bench.baselines.learners import find_learner
-from oshp_bench.baselines.options import as_table, changed
+from oshp_bench.baselines.options import as_table, changed, changed_at_test
 from oshp_bench.baselines.prototypes import MomentumPrototypes
 from oshp_bench.baselines.released import load_released, released_way
 from oshp_bench.datasets.schema import Reader, shown
@@ -90,6 +91,7 @@ class Checkpoint:
         file: the file's name; None for a method that needs no training.
         digest: "sha256:..." of the file; None without one.
         learned: the ids of the classes that it met in training.
+        changed: settings of the network that are not the card's: name -> value.
     """
 
     card: Card
@@ -97,6 +99,7 @@ class Checkpoint:
     file: str | None = None
     digest: str | None = None
     learned: frozenset[int] = field(default_factory=frozenset)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
         """What predictions.json keeps of what made them; nothing but `checkpoint` changes with the file's name."""
@@ -111,6 +114,7 @@ class Checkpoint:
             "head": self.network.head,
             "screening": self.network.screening,
             "photo_side": self.card.test_side,
+            **({"changed": dict(self.changed)} if self.changed else {}),
         }
 
     def check(self, manifest: Manifest) -> None:
@@ -151,10 +155,8 @@ def build(card: Card) -> LearnedMethod:
     Raises:
         OshpError: an unknown method, backbone or setting.
     """
-    learner = find_learner(card.method)
-    settings = changed(learner.settings, card.model, "the checkpoint's model")
     backbone = build_backbone(card.backbone, width=card.width, pretrained=False)
-    return learner.build(backbone, card.count, card.way, settings)
+    return find_learner(card.method).build(backbone, card.count, card.way, _settings(card))
 
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
@@ -164,11 +166,15 @@ def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
     write_bytes(path, save(weights, {_KEY: canonical_json(about).decode()}))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
     """Loads a checkpoint of ours, or one that EOP-Net's authors published, on the CPU; no code in it is run.
 
+    Args:
+        texts: settings of its method that are changed, such as "layout=0"; see `options.changed_at_test`.
+
     Raises:
-        OshpError: missing, cut off, of another format or architecture, or with numbers that are none.
+        OshpError: missing, cut off, of another format or architecture, or with numbers that are none; or what is wrong
+            with the texts.
     """
     try:
         if path.exists() and not path.is_file():
@@ -184,36 +190,47 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     name = os.fsencode(path.name).decode(errors="replace")
     if head[8:] == b"{":
-        card, network = _ours(path, size, int.from_bytes(head[:8], "little"))
+        card, weights = _read(path, size, int.from_bytes(head[:8], "little"))
+        with _found_in(path):
+            own = _settings(card)
+        chosen, changes = _changed(card, own, texts)
+        with _found_in(path):
+            network = build(chosen)
+        load_state(network, weights, path)
         classes = card.manifest.classes if card.manifest else ()
         learned = frozenset(each.id for each in classes if each.role == "base")
     else:
         card, network = _published(path, size)
+        _, changes = _changed(card, _settings(card), texts)
         learned = frozenset(_stored_classes(network))
     wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if wrong:
         raise OshpError(f"{path}: {_listed(wrong)} hold what is no number; training failed, or the file is damaged")
-    return Checkpoint(card, network.eval(), name, digest, learned)
+    return Checkpoint(card, network.eval(), name, digest, learned, changes)
 
 
-def untrained(method: str) -> Checkpoint:
+def untrained(method: str, texts: Iterable[str] = ()) -> Checkpoint:
     """A method that needs no training, on the pretrained backbone that comes with the package's extra "train".
 
+    Args:
+        texts: as for `load_checkpoint`.
+
     Raises:
-        OshpError: it does need training; or the backbone's weights are missing.
+        OshpError: it does need training; the backbone's weights are missing; or what is wrong with the texts.
     """
     learner, backbone = find_learner(method), "efficientnet-lite0"
     # What has no pretrained weights is drawn, always alike.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         built = build_backbone(backbone)
-        network = learner.build(built, 255, "k", learner.settings)
+        card = Card(method, "k", backbone, built.width, 255, as_table(learner.settings))
+        chosen, changes = _changed(card, learner.settings, texts)
+        network = learner.build(built, card.count, card.way, _settings(chosen))
     if network.stages:
         raise OshpError(
             f"{method} has to be trained: oshp-train --method {method} --manifest ..., then give its checkpoint here"
         )
-    card = Card(method, "k", backbone, built.width, 255, as_table(learner.settings))
-    return Checkpoint(card, network.eval())
+    return Checkpoint(card, network.eval(), changed=changes)
 
 
 def _published(path: Path, size: int) -> tuple[Card, LearnedMethod]:
@@ -236,11 +253,22 @@ def _stored_classes(network: LearnedMethod) -> list[int]:
     return [number for each in rows for number in (each != 0).any(1).nonzero().flatten().tolist()]
 
 
-def _ours(path: Path, size: int, header: int) -> tuple[Card, LearnedMethod]:
-    card, weights = _read(path, size, header)
-    network = build(card)
-    load_state(network, weights, path)
-    return card, network
+def _settings(card: Card) -> Any:
+    return changed(find_learner(card.method).settings, card.model, "the checkpoint's model")
+
+
+@contextmanager
+def _found_in(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OshpError as error:
+        raise OshpError(*(f"{path}: {problem}" for problem in error.problems)) from error
+
+
+def _changed(card: Card, own: Any, texts: Iterable[str]) -> tuple[Card, dict[str, Any]]:
+    """A card, whose model has its own settings, with the texts' instead; and those of them that were others before."""
+    before, after = as_table(own), as_table(changed_at_test(own, texts, card.method))
+    return replace(card, model=after), {name: value for name, value in after.items() if value != before[name]}
 
 
 def _read(path: Path, size: int, header: int) -> tuple[Card, dict[str, Tensor]]:

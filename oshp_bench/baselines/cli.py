@@ -35,6 +35,13 @@ _HELP = "\b\nMethods:\n" + "\n".join(f"  {name:20} {summary}" for name, summary 
 @click.option("--device", help="Of a network, such as cpu or cuda:1; else a GPU where there is one.")
 @click.option("--no-screening", is_flag=True, help="Of a network with a coarse space: let it not screen the classes.")
 @click.option(
+    "--set",
+    "texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a setting of a network that only matters at test, such as layout=0.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(0, 64),
     default=1,
@@ -50,6 +57,7 @@ def main(
     way: str,
     device: str | None,
     no_screening: bool,
+    texts: tuple[str, ...],
     workers: int,
     as_json: bool,
 ) -> None:
@@ -58,7 +66,7 @@ def main(
     METHOD is one of those below, or a CHECKPOINT of oshp-train or of EOP-Net's authors; what has to be trained needs
     one. Predictions that are there already are kept, so a run that was stopped goes on with the same command.
     """
-    recipe = find_method(method, device, not no_screening)
+    recipe = find_method(method, device, not no_screening, texts)
     manifest = manifest or recipe.manifest
     if manifest is None:
         raise OshpError(f"{method} is bound to no shipped manifest; give --manifest")
@@ -118,12 +126,14 @@ def main(
 def described(network: Mapping[str, Any]) -> str:
     """What `Checkpoint.about` says, in a line for people."""
     digest, screening, side = network["digest"], network["screening"], network["photo_side"]
+    changed = network.get("changed")
     parts = (
         f"{network['checkpoint']} ({digest[:19]})" if digest else "no checkpoint",
         f"epoch {network['epoch']} on {network['trained_on']}" if network["trained_on"] else None,
         f"{network['backbone']}, {network['parameters']:,} parameters",
         f"parsed by {network['head']}" if network["head"] else None,
         None if screening is None else f"coarse screening {'on' if screening else 'off'}",
+        f"changed: {', '.join(f'{name}={json.dumps(value)}' for name, value in changed.items())}" if changed else None,
         f"photos at {f'{side} pixels' if side else 'native size'}, predictions at native size",
     )
     return "; ".join(part for part in parts if part)

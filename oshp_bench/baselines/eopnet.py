@@ -65,9 +65,6 @@ class EOPNet(LearnedMethod):
         backbone: gives features at stride 4.
         count: one more than the largest class id.
         way: "k" or "1"; in the paper's reading the network is the same for both.
-
-    Raises:
-        OshpError: neither AGM nor NPM is left.
     """
 
     settings_type = EOPNetSettings
@@ -76,8 +73,6 @@ class EOPNet(LearnedMethod):
         super().__init__()
         settings = settings or EOPNetSettings()
         parts, reading, width = settings.parts, READINGS[settings.reading][way], backbone.width
-        if not (parts.agm or parts.npm):
-            raise OshpError("EOP-Net needs AGM or NPM to parse with; switch at least one of them on")
         self.ways = (way,)
         self.count = count
         self.settings = settings

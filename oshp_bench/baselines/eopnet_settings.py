@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from oshp_bench.baselines.options import outside
-from oshp_bench.errors import raise_problems
+from oshp_bench.baselines.options import at_test, outside
+from oshp_bench.errors import OshpError, raise_problems
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Parts:
     momentum: bool = True
     coarse: bool = True
     contrast: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.agm or self.npm):
+            raise OshpError("EOP-Net needs AGM or NPM to parse with; switch at least one of them on")
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,13 @@ class EOPNetFGSettings(EOPNetSettings):
     """
 
     ignore: bool = True
-    gate: bool = True
-    rivals: bool = True
-    layout: float = 0.8
+    gate: bool = at_test(True)
+    rivals: bool = at_test(True)
+    layout: float = at_test(0.8)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        raise_problems(outside(self, {"layout": (0, 1000)}))
 
 
 # As the authors trained and published it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +23,11 @@ T = TypeVar("T")
 # Both spaces of a photo of 825x550 pixels at 256 channels take 58 MB; a support's prototypes some KB.
 _FEATURE_BYTES = 512 << 20
 _TASK_BYTES = 128 << 20
-# On a CPU torch and its libraries tell it by a RuntimeError.
-_NO_MEMORY = ("allocate memory", "bad_alloc", "could not create a memory object")
+# What a RuntimeError says: torch's, C++'s and CUDA's libraries', and oneDNN's, which gives no reason. Only where
+# oneDNN cannot describe a primitive it is not memory that is missing.
+_NO_MEMORY = re.compile(
+    r"allocate memory|bad_alloc|out of memory|_ALLOC_FAILED|could not (create|execute) a (primitive(?! d)|memory )"
+)
 
 
 class Pictures(Protocol):
@@ -166,7 +170,7 @@ def usable_device(name: str | None) -> torch.device:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether this is what torch raises where memory is too small."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in _NO_MEMORY)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 @contextmanager
@@ -179,6 +183,7 @@ def _told_of_memory(episode: Pictures, device: torch.device) -> Iterator[None]:
         height, width = episode.query_size
         raise OshpError(
             f"out of memory on {device}: query {episode.query_id} ({width}x{height} pixels), support"
-            f" {episode.support_id}; smaller photos need less, and so does a narrower backbone"
+            f" {episode.support_id}; smaller photos need less (oshp-train's setting test_side, which checkpoints keep;"
+            " oshp-parse's --side), and so does a narrower backbone"
             + ("" if device.type == "cpu" else "; --device cpu may have more")
         ) from error

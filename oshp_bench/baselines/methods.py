@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,21 +53,21 @@ class Recipe:
     check: Callable[[Manifest], None] = lambda _: None
 
 
-def find_method(text: str, device: str | None = None, screening: bool = True) -> Recipe:
+def find_method(text: str, device: str | None = None, screening: bool = True, texts: Sequence[str] = ()) -> Recipe:
     """The method that a user names, or that a checkpoint holds.
 
     Args:
         text: a name, or the path of a checkpoint.
-        device, screening: see `open_network`.
+        device, screening, texts: see `open_network`.
 
     Raises:
         OshpError: there is none of that name; see also `open_network`.
     """
     if text in METHODS:
-        if device is not None or not screening:
-            raise OshpError(f"{text} has no network; leave --device and --no-screening away")
+        if device is not None or not screening or texts:
+            raise OshpError(f"{text} has no network; leave --device, --no-screening and --set away")
         return METHODS[text]
-    checkpoint = open_network(text, device, screening)
+    checkpoint = open_network(text, device, screening, texts)
 
     def build(_manifest: Manifest, _source: Source) -> Method:
         from oshp_bench.baselines.inference import NetworkMethod
@@ -85,16 +85,18 @@ def find_method(text: str, device: str | None = None, screening: bool = True) ->
     )
 
 
-def open_network(text: str, device: str | None, screening: bool) -> Checkpoint:
+def open_network(text: str, device: str | None, screening: bool, texts: Sequence[str] = ()) -> Checkpoint:
     """A network on its device, from a checkpoint of oshp-train or of EOP-Net's authors, or one that needs no training.
 
     Args:
         text: the path of a checkpoint, or the name of a method that needs no training.
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
         screening: False switches coarse screening off.
+        texts: settings that are changed, such as "layout=0"; only those that training does not look at may be.
 
     Raises:
-        OshpError: no such checkpoint or method, torch is missing, the device cannot be used, or there is no screening.
+        OshpError: no such checkpoint or method, torch is missing, the device cannot be used, there is no screening, or
+            what is wrong with the texts.
     """
     path = Path(text)
     if text not in LEARNERS and path.suffix not in _CHECKPOINTS and not path.exists():
@@ -109,7 +111,7 @@ def open_network(text: str, device: str | None, screening: bool) -> Checkpoint:
     from oshp_bench.baselines.inference import usable_device
 
     place = usable_device(device)
-    checkpoint = untrained(text) if text in LEARNERS else load_checkpoint(path)
+    checkpoint = untrained(text, texts) if text in LEARNERS else load_checkpoint(path, texts)
     if not screening:
         if checkpoint.network.screening is None:
             raise OshpError(f"{text}: {checkpoint.card.method} has no coarse screening; leave --no-screening away")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # What stands for None in a text and in TOML, which has no word for it.
 _NONE = "none"
+# Marks the settings that training does not look at.
+_AT_TEST = "at_test"
 # How many names may stand before a setting's own, at most.
 _DEEPEST = 9
 
@@ -75,6 +77,33 @@ def assignments(texts: Iterable[str], origin: str = "--set") -> tuple[Layer, lis
             inner[part] = inner = below if isinstance(below, dict) else {}
         inner[last] = _value_of(value.strip())
     return Layer(origin, table), problems
+
+
+def at_test(default: T) -> T:
+    """The default of a setting that training does not look at: it may be changed when the network is trained."""
+    return field(default=default, metadata={_AT_TEST: True})
+
+
+def changed_at_test(settings: T, texts: Iterable[str], whose: str) -> T:
+    """The settings of a trained network with some of those replaced that only matter at test (`at_test`).
+
+    Args:
+        texts: see `assignments`.
+        whose: the method's name, for the errors.
+
+    Raises:
+        OshpError: every setting that training looks at and every unknown one, and as `layered`.
+    """
+    layer, problems = assignments(texts)
+    free = [each.name for each in fields(settings) if _AT_TEST in each.metadata]  # type: ignore[arg-type]
+    can = f"{', '.join(free)} can be set" if free else "nothing can be set"
+    problems += [
+        f"{layer.origin}: {shown(name)} is no setting of {whose} that may change after training; {can}"
+        for name in layer.table
+        if name not in free
+    ]
+    taken = {name: value for name, value in layer.table.items() if name in free}
+    return layered(settings, [Layer(layer.origin, taken)], problems)
 
 
 def as_table(settings: Any) -> dict[str, Any]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from oshp_bench.baselines.methods import open_network
 from oshp_bench.console import DIRECTORY, FILE, Command, progress
 from oshp_bench.errors import OshpError, raise_problems
+
+if TYPE_CHECKING:
+    from oshp_bench.baselines.checkpoints import Checkpoint
+    from oshp_bench.baselines.own_photos import OwnClass
 
 # Of the order of the benchmark's photos, where a checkpoint is bound to no size; cameras give any.
 _SIDE = 512
@@ -32,6 +38,7 @@ _SIDE = 512
 @click.option("--side", type=click.IntRange(32, 8192), help=f"Longer side of photos; else as in training, or {_SIDE}.")
 @click.option("--device", help="Such as cpu or cuda:1; else a GPU where there is one.")
 @click.option("--no-screening", is_flag=True, help="Do not let a coarse space screen the classes.")
+@click.option("--set", "texts", multiple=True, metavar="NAME=VALUE", help="Change a setting that only matters at test.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(
     photos: tuple[Path, ...],
@@ -45,6 +52,7 @@ def main(
     side: int | None,
     device: str | None,
     no_screening: bool,
+    texts: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Parse PHOTOS into the classes of one annotated example.
@@ -68,7 +76,7 @@ def main(
         except ImageProblem as problem:
             problems.append(f"{query}: {problem}")
     raise_problems(problems)
-    network = open_network(checkpoint, device, not no_screening)
+    network = open_network(checkpoint, device, not no_screening, texts)
 
     from oshp_bench.baselines.overlay import overlay
     from oshp_bench.baselines.own_photos import ExampleParser, own_classes, read_example, read_names
@@ -87,8 +95,7 @@ def main(
     called = {each.number: each.name for each in classes}
     palette = palette_bytes([(0, "background"), *called.items()])
     if not as_json:
-        told = (f"{each.name} ({'as learned' if each.learned else 'by the example'})" for each in classes)
-        click.echo(f"{network.card.method} parses {', '.join(told)}")
+        click.echo(_announced(network, classes))
     results = []
     for query, (mask_file, overlay_file) in progress(zip(queries, outputs, strict=True), "photos", len(queries)):
         try:
@@ -116,6 +123,13 @@ def main(
         click.echo(json.dumps({"network": network.about(), "classes": about, "photos": results}))
         return
     click.echo(f"Look at {folder}")
+
+
+def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:
+    told = (f"{each.name} ({'as learned' if each.learned else 'by the example'})" for each in classes)
+    screening = network.network.screening
+    screened = "" if screening is None else f"; coarse screening {'on' if screening else 'off'}"
+    return f"{network.card.method} parses {', '.join(told)}{screened}"
 
 
 def _outputs(queries: tuple[Path, ...], folder: Path, inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
