@@ -13,8 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 import textbook
 from numpy.typing import NDArray
 from PIL import Image
+from rows import Row, print_rows, ratio, seconds
 from workload import Workload, real_looking_workload
 
 from oshp_bench.datasets.images import decode, open_image, read_mask
@@ -31,52 +31,6 @@ from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics
 from oshp_bench.metrics.scores import statistics as pair_statistics
 from oshp_bench.truth import load_truth
-
-ROUNDS = 7
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured figure and its bar."""
-
-    what: str
-    measured: float
-    bar: float
-    unit: str
-    at_least: bool = False
-
-    @property
-    def holds(self) -> bool:
-        return self.measured >= self.bar if self.at_least else self.measured <= self.bar
-
-    def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        verdict = "holds" if self.holds else "MISSED"
-        return f"| {self.what} | {self.measured:.2f} {self.unit} | {sign} {self.bar:g} {self.unit} | {verdict} |"
-
-
-def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    start = clock()
-    work()
-    return clock() - start
-
-
-def ratio(
-    ours: Callable[[], object],
-    other: Callable[[], object],
-    clock: Callable[[], float] = time.process_time,
-    rounds: int = ROUNDS,
-) -> float:
-    """Our least time over the other's, the two taking turns.
-
-    Args:
-        clock: processor time of this process, which a busy machine stretches least; time.perf_counter where other
-            processes do part of the work.
-    """
-    for each in (ours, other):
-        each()
-    times = [(seconds(ours, clock), seconds(other, clock)) for _ in range(rounds)]
-    return min(mine for mine, _ in times) / min(theirs for _, theirs in times)
 
 
 def decode_only(work: Workload, kind: str, way: str) -> None:
@@ -228,20 +182,15 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = real_looking_workload(options.keep or Path(temporary))
-        print(f"{work.about}\n\n| what | measured | bar | |\n|---|---:|---:|---|")
-        rows: list[Row] = []
-        for part in (
+        print_rows(
+            work.about,
             scoring_rows(work),
             textbook_rows(work),
             memory_rows(work),
             iter([scan_row(work)]),
             bootstrap_rows(work),
             iter([help_row()]),
-        ):
-            for row in part:
-                print(row, flush=True)
-                rows.append(row)
-    sys.exit(any(not row.holds for row in rows))
+        )
 
 
 if __name__ == "__main__":

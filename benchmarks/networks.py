@@ -1,0 +1,126 @@
+"""What the benchmarks of training and complexity measure: EOP-Nets of both readings on the embedded dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+# Threads that wait for work take no processor time from those that have some, and none is counted for them.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+import torch
+from torch import Tensor
+
+from oshp_bench.baselines.backbones import build_backbone
+from oshp_bench.baselines.eopnet import EOPNet, Features, Task
+from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings
+from oshp_bench.baselines.learned import Progress
+from oshp_bench.baselines.prototypes import similarity
+from oshp_bench.baselines.readings import BACKGROUND
+from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.manifest import Manifest, load_manifest
+from oshp_bench.training.draws import Draws
+from oshp_bench.training.parallel import Processes
+from oshp_bench.training.photos import Files, TrainingPhotos
+from oshp_bench.training.samples import Episodes, RawBatch, batches
+from oshp_bench.training.settings import PAPER, TrainSettings
+from oshp_bench.training.stepper import Stepper
+
+THREADS = 2
+CPU = torch.device("cpu")
+# The release recomputes nothing.
+MODELS = {"paper": EOPNetSettings(), "release": replace(RELEASE, recompute=False)}
+# In the middle of a training, where AGM and NPM both learn and prototypes are remembered.
+_MIDDLE = Progress(30, 50, 3_000, 5_000)
+
+
+class PairByPair(EOPNet):
+    """EOP-Net with what the release computes at test: AGM over all slots, and the coarse head for background, too."""
+
+    def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
+        assert self.agm is not None and self.coarse is not None and query.coarse is not None and task.coarse is not None
+        attention = similarity(query.fine, task.fine.vectors)
+        for slot in range(attention.shape[1]):
+            self.agm.head(attention[:, slot, None] * query.fine + query.fine)
+        self.coarse.guided(query.coarse, task.coarse, BACKGROUND)
+        return super().parse(query, task, size)
+
+
+def embedded() -> tuple[Manifest, Source]:
+    """The embedded dataset, which has as many labels as ATR: the release's network has 17 slots for it."""
+    manifest = load_manifest("demo_fold1")
+    return manifest, find_source(manifest.dataset, None)
+
+
+def ccp() -> tuple[Manifest, Source] | None:
+    """CCP, if OSHP_TEST_DATA names a folder that holds it."""
+    data = os.environ.get("OSHP_TEST_DATA")
+    if not data or not Path(data, "ccp").is_dir():
+        return None
+    manifest = load_manifest("ccp_fold1")
+    return manifest, find_source(manifest.dataset, Path(data))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of EOP-Net, step by step, from random weights."""
+
+    settings: TrainSettings
+    manifest: Manifest
+    photos: TrainingPhotos
+
+    @classmethod
+    def of(cls, backbone: str, reading: str) -> Training:
+        """k-way on the embedded dataset: 256x256, batch 2, everything else as in the paper."""
+        manifest, source = embedded()
+        settings = replace(
+            PAPER,
+            backbone=backbone,
+            pretrained=False,
+            augmentation=replace(PAPER.augmentation, crop=256),
+            model=MODELS[reading],
+        )
+        return cls(settings, manifest, Files(source, manifest))
+
+    @cached_property
+    def network(self) -> EOPNet:
+        return self._built(EOPNet)
+
+    @cached_property
+    def _stepper(self) -> Stepper:
+        return Stepper(self.settings, Processes(0, 1, CPU), self.network, 0)
+
+    def batches(self, count: int, workers: int = 0) -> Iterator[RawBatch]:
+        """The first batches."""
+        size = self.settings.batch
+        episodes = Episodes(self.manifest, self.photos, Draws(self.manifest, self.settings), self.settings)
+        places = [[(0, step * size + place) for place in range(size)] for step in range(count)]
+        return batches(episodes, places, workers, CPU)
+
+    def step(self, batch: RawBatch) -> None:
+        self._stepper.step(batch, _MIDDLE)
+
+    def for_test(self) -> tuple[EOPNet, EOPNet]:
+        """The network and its PairByPair with the same weights, which have seen one batch.
+
+        Its prototypes are remembered, and its statistics are those of batch norm, so that features are of this world.
+        """
+        network, slow = self.network.train(), self._built(PairByPair)
+        for each in network.modules():
+            if isinstance(each, torch.nn.BatchNorm2d):
+                each.momentum = None
+        settings = self.settings
+        with torch.no_grad():
+            network(next(self.batches(1)).on(CPU, settings.way, settings.channels_last), _MIDDLE)
+        slow.load_state_dict(network.state_dict())
+        return network, slow
+
+    def _built(self, kind: type[EOPNet]) -> EOPNet:
+        torch.manual_seed(0)
+        settings = self.settings
+        backbone = build_backbone(settings.backbone, width=settings.width, pretrained=False)
+        network = kind(backbone, len(self.manifest.dataset.labels), "k", settings.model)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
