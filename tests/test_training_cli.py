@@ -83,7 +83,7 @@ def test_without_a_manifest_it_trains_on_the_embedded_dataset(tmp_path: Path, mo
         f"Predict: oshp-predict {folder}/best.safetensors --manifest demo_fold1 -o {folder}/preds"
     )
     card = load_checkpoint(folder / "best.safetensors").card
-    assert (card.backbone, card.width, card.way) == ("efficientnet-lite0", 64, "1")
+    assert (card.backbone, card.width, card.way) == ("efficientnet-lite0", 32, "1")
 
 
 def test_the_release_s_reading_is_a_preset(manifest_file: Path, tiny_root: Path, tmp_path: Path) -> None:
