@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-
-# Threads that wait for work take no processor time from those that have some, and none is counted for them.
-os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import torch
 from torch import Tensor
@@ -35,6 +33,15 @@ CPU = torch.device("cpu")
 MODELS = {"paper": EOPNetSettings(), "release": replace(RELEASE, recompute=False)}
 # In the middle of a training, where AGM and NPM both learn and prototypes are remembered.
 _MIDDLE = Progress(30, 50, 3_000, 5_000)
+
+
+def without_spinning() -> None:
+    """Starts this script once more, so that no processor time is counted for threads that wait for each other.
+
+    OpenMP asks for that when it is loaded, which has happened by now.
+    """
+    if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
 
 
 class PairByPair(EOPNet):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from networks import MODELS, THREADS, Training
+from networks import MODELS, THREADS, Training, without_spinning
 
 from oshp_bench.baselines.backbones import BACKBONES
 
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("reading", choices=MODELS)
     parser.add_argument("--recompute", action="store_true", help="as the paper's reading does in any case")
     options = parser.parse_args()
+    without_spinning()
     torch.set_num_threads(THREADS)
     training = Training.of(options.backbone, options.reading)
     if options.recompute:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks import THREADS, Training, ccp, embedded
+from networks import THREADS, Training, ccp, embedded, without_spinning
 from rows import Row, print_rows, seconds
 
 from oshp_bench.baselines.eopnet import EOPNet
@@ -93,13 +93,13 @@ def measured_step(*arguments: str) -> dict[str, float]:
 def loading_rows(folder: Path) -> Iterator[Row]:
     settings = replace(CPU, pretrained=False)
     for manifest, source in filter(None, (embedded(), ccp())):
+        files = Training(settings, manifest, Files(source, manifest))
+        step, what = step_seconds(files), f"loading over training, {manifest.name}"
+        yield Row(f"{what}, original files", step / load_seconds(files), 3, "x", True)
         pack = folder / f"{manifest.name}.h5"
         write_pack(manifest, source, pack)
-        files = Training(settings, manifest, Files(source, manifest))
-        step = step_seconds(files)
         packed = replace(files, photos=Pack(pack, manifest))
-        for name, training in (("original files", files), ("the pack", packed)):
-            yield Row(f"loading over training, {manifest.name}, {name}", step / load_seconds(training), 3, "x", True)
+        yield Row(f"{what}, the pack", step / load_seconds(packed), 3, "x", True)
 
 
 def step_seconds(training: Training) -> float:
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="measure one part alone")
     parser.add_argument("--backbone", choices=BACKBONES, help="measure one backbone alone")
     options = parser.parse_args()
+    without_spinning()
     torch.set_num_threads(THREADS)
     backbones = [options.backbone] if options.backbone else BACKBONES
     with tempfile.TemporaryDirectory() as folder:
