@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +247,7 @@ def _drawn_ids(count: int) -> list[str]:
 
 
 # Drawing takes ten times as long as reading a file; all pictures together take 60 MB.
-@lru_cache(maxsize=None)
+@cache
 def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
     from oshp_bench.datasets import mannequin
 
