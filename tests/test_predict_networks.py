@@ -248,6 +248,24 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     ]
 
 
+def test_photos_can_have_another_side_than_in_validation(
+    files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
+) -> None:
+    """As if the checkpoint had been validated so; a folder keeps to one side."""
+    made = save_drawn(tmp_path / "k.safetensors", card_of(manifest, "k", test_side=64))
+    as_made = begun(tmp_path / "made", manifest, tiny_root, made, "k")
+    other = begun(tmp_path / "other", manifest, tiny_root, files / "k.safetensors", "k", None, True, [], 64)
+    own = begun(tmp_path / "own", manifest, tiny_root, files / "k.safetensors", "k")
+    assert predict(made, as_made, files, tiny_root).exit_code == 0
+    assert predict(files / "k.safetensors", other, files, tiny_root, "--side", "64").exit_code == 0
+    assert predict(files / "k.safetensors", own, files, tiny_root).exit_code == 0
+    assert done(other, "k") == done(as_made, "k") != done(own, "k")
+    assert json.loads((other / "predictions.json").read_text())["kway"]["photo_side"] == 64
+    result = predict(files / "k.safetensors", other, files, tiny_root)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "(photo_side is 64, not 40)" in result.stderr
+
+
 def test_what_has_no_screening_or_no_network_refuses_the_option(
     files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -255,9 +273,10 @@ def test_what_has_no_screening_or_no_network_refuses_the_option(
     path = save_drawn(tmp_path / "plain.safetensors", card_of(manifest, model=model))
     result = predict(path, tmp_path / "preds", files, tiny_root, "--no-screening")
     assert result.stderr == f"error: {path}: eopnet has no coarse screening; leave --no-screening away\n"
-    for option in (["--no-screening"], ["--device", "cpu"], ["--set", "layout=0"]):
+    refusal = "error: copy-support has no network; leave --device, --no-screening, --set and --side away\n"
+    for option in (["--no-screening"], ["--device", "cpu"], ["--set", "layout=0"], ["--side", "64"]):
         result = predict("copy-support", tmp_path / "preds", files, tiny_root, *option)
-        assert result.stderr == "error: copy-support has no network; leave --device, --no-screening and --set away\n"
+        assert result.stderr == refusal
     assert not (tmp_path / "preds").exists()
 
 

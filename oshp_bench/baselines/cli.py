@@ -42,6 +42,9 @@ _HELP = "\b\nMethods:\n" + "\n".join(f"  {name:20} {summary}" for name, summary 
     help="Change a setting of a network that only matters at test, such as layout=0.",
 )
 @click.option(
+    "--side", type=click.IntRange(32, 8192), help="Of a network: the longer side of photos; else as in validation."
+)
+@click.option(
     "--workers",
     type=click.IntRange(0, 64),
     default=1,
@@ -58,6 +61,7 @@ def main(
     device: str | None,
     no_screening: bool,
     texts: tuple[str, ...],
+    side: int | None,
     workers: int,
     as_json: bool,
 ) -> None:
@@ -66,7 +70,7 @@ def main(
     METHOD is one of those below, or a CHECKPOINT of oshp-train or of EOP-Net's authors; what has to be trained needs
     one. Predictions that are there already are kept, so a run that was stopped goes on with the same command.
     """
-    recipe = find_method(method, device, not no_screening, texts)
+    recipe = find_method(method, device, not no_screening, texts, side)
     manifest = manifest or recipe.manifest
     if manifest is None:
         raise OshpError(f"{method} is bound to no shipped manifest; give --manifest")

@@ -183,7 +183,6 @@ def _told_of_memory(episode: Pictures, device: torch.device) -> Iterator[None]:
         height, width = episode.query_size
         raise OshpError(
             f"out of memory on {device}: query {episode.query_id} ({width}x{height} pixels), support"
-            f" {episode.support_id}; smaller photos need less (oshp-train's setting test_side, which checkpoints keep;"
-            " oshp-parse's --side), and so does a narrower backbone"
-            + ("" if device.type == "cpu" else "; --device cpu may have more")
+            f" {episode.support_id}; smaller photos need less (--side here, the setting test_side in oshp-train), and"
+            " so does a narrower backbone" + ("" if device.type == "cpu" else "; --device cpu may have more")
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,21 +53,27 @@ class Recipe:
     check: Callable[[Manifest], None] = lambda _: None
 
 
-def find_method(text: str, device: str | None = None, screening: bool = True, texts: Sequence[str] = ()) -> Recipe:
+def find_method(
+    text: str,
+    device: str | None = None,
+    screening: bool = True,
+    texts: Sequence[str] = (),
+    side: int | None = None,
+) -> Recipe:
     """The method that a user names, or that a checkpoint holds.
 
     Args:
         text: a name, or the path of a checkpoint.
-        device, screening, texts: see `open_network`.
+        device, screening, texts, side: see `open_network`.
 
     Raises:
         OshpError: there is none of that name; see also `open_network`.
     """
     if text in METHODS:
-        if device is not None or not screening or texts:
-            raise OshpError(f"{text} has no network; leave --device, --no-screening and --set away")
+        if device is not None or not screening or texts or side is not None:
+            raise OshpError(f"{text} has no network; leave --device, --no-screening, --set and --side away")
         return METHODS[text]
-    checkpoint = open_network(text, device, screening, texts)
+    checkpoint = open_network(text, device, screening, texts, side)
 
     def build(_manifest: Manifest, _source: Source) -> Method:
         from oshp_bench.baselines.inference import NetworkMethod
@@ -85,7 +91,7 @@ def find_method(text: str, device: str | None = None, screening: bool = True, te
     )
 
 
-def open_network(text: str, device: str | None, screening: bool, texts: Sequence[str] = ()) -> Checkpoint:
+def open_network(text: str, device: str | None, screening: bool, texts: Sequence[str], side: int | None) -> Checkpoint:
     """A network on its device, from a checkpoint of oshp-train or of EOP-Net's authors, or one that needs no training.
 
     Args:
@@ -93,6 +99,7 @@ def open_network(text: str, device: str | None, screening: bool, texts: Sequence
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
         screening: False switches coarse screening off.
         texts: settings that are changed, such as "layout=0"; only those that training does not look at may be.
+        side: the longer side that photos are brought to, in pixels, instead of the checkpoint's; None leaves that.
 
     Raises:
         OshpError: no such checkpoint or method, torch is missing, the device cannot be used, there is no screening, or
@@ -117,7 +124,7 @@ def open_network(text: str, device: str | None, screening: bool, texts: Sequence
             raise OshpError(f"{text}: {checkpoint.card.method} has no coarse screening; leave --no-screening away")
         checkpoint.network.screening = False
     checkpoint.network.to(place)
-    return checkpoint
+    return checkpoint if side is None else replace(checkpoint, card=replace(checkpoint.card, test_side=side))
 
 
 def _shipped(checkpoint: Checkpoint) -> str | None:

@@ -76,7 +76,7 @@ def main(
         except ImageProblem as problem:
             problems.append(f"{query}: {problem}")
     raise_problems(problems)
-    network = open_network(checkpoint, device, not no_screening, texts)
+    network = open_network(checkpoint, device, not no_screening, texts, side)
 
     from oshp_bench.baselines.overlay import overlay
     from oshp_bench.baselines.own_photos import ExampleParser, own_classes, read_example, read_names
@@ -91,7 +91,7 @@ def main(
     if lacking:
         raise OshpError(f"{mask}: holds no class {lacking}; it has {', '.join(map(str, example.numbers))}")
     classes = own_classes(sorted(set(chosen)) or example.numbers, names, network)
-    parse = ExampleParser(network, example, classes, side or network.card.test_side or _SIDE)
+    parse = ExampleParser(network, example, classes, network.card.test_side or _SIDE)
     called = {each.number: each.name for each in classes}
     palette = palette_bytes([(0, "background"), *called.items()])
     if not as_json:
