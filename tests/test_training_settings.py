@@ -169,7 +169,7 @@ def test_a_method_brings_its_own_settings_to_a_preset(tmp_path: Path) -> None:
         resolved("cpu", file, ["method=eopnet"], {"method": "eopnet-fg"}),
     ):
         assert type(found.model) is type(LEARNERS["eopnet-fg"].settings)
-        assert (found.method, found.model.alpha, found.model.tau) == ("eopnet-fg", 0.99, 0.2)
+        assert (found.method, found.model.alpha, found.model.tau) == ("eopnet-fg", 0.9, 0.2)
 
 
 @pytest.mark.parametrize(
