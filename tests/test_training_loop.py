@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import manifest_of
 from torch import Tensor
-from training_cases import Probe, Probing, rows, run_of, trained, weights
+from training_cases import SMALL, Probe, Probing, rows, run_of, trained, weights
 
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, EOPNetSettings, Parts
@@ -93,7 +93,7 @@ def test_a_run_leaves_what_a_person_can_follow(done: Path, manifest: Manifest) -
         ("2", "4", "0.5"),
     ]
     assert [float(row["lr"]) for row in metrics] == pytest.approx(
-        [5e-4 * (1 - step / 4) ** 0.9 for step in range(4)], abs=1e-7
+        [SMALL.lr * (1 - step / 4) ** 0.9 for step in range(4)], abs=1e-7
     )
     assert [row["epoch"] for row in table(done / "validation.csv")] == ["1", "2"]
     run = json.loads((done / "run.json").read_text())
@@ -259,7 +259,7 @@ def test_a_folder_of_another_run_is_refused_with_what_differs(
         lambda: trained(manifest, source, done, validate_every=1, lr=0.25, clip=None, way="1", workers=3)
     ) == tuple(
         f"{settings}: in the run there {difference}; choose another folder"
-        for difference in ('way is "k", not "1"', "lr is 0.0005, not 0.25", 'clip is 5.0, not "none"')
+        for difference in ('way is "k", not "1"', f"lr is {SMALL.lr}, not 0.25", 'clip is 5.0, not "none"')
     )
     other = manifest_of(tiny_spec, tiny_root, fold=2)
     assert refusal(lambda: trained(other, source, done, validate_every=1)) == (
