@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -246,8 +246,8 @@ def _drawn_ids(count: int) -> list[str]:
     return [f"{index:04d}" for index in range(count)]
 
 
-# Drawing takes ten times as long as reading a file; all pictures together take 60 MB.
-@cache
+# Drawing takes ten times as long as reading a file; all pictures of the embedded dataset together take 60 MB.
+@lru_cache(maxsize=512)
 def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
     from oshp_bench.datasets import mannequin
 
