@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from networks import MODELS, PairByPair
+from rows import seconds
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,12 +53,7 @@ class Pair:
     def frames_per_second(self, rounds: int) -> float:
         """From the least time that a pair took one core."""
         self.parse()
-        times = []
-        for _ in range(rounds):
-            start = time.process_time()
-            self.parse()
-            times.append(time.process_time() - start)
-        return 1 / min(times)
+        return 1 / min(seconds(self.parse, time.process_time) for _ in range(rounds))
 
 
 def measured(backbone: str, reading: str, size: int, classes: int, rounds: int) -> dict[str, str | float]:

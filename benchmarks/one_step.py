@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from networks import MODELS, THREADS, Training, without_spinning
+from rows import seconds
 
 from oshp_bench.baselines.backbones import BACKBONES
 
@@ -44,13 +45,13 @@ def main() -> None:
     training.network.train()
     before = memory_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    times = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
+
+    def train() -> None:
         for batch in loaded:
             training.step(batch)
-        times.append((time.process_time() - start) / BATCHES)
-    print(json.dumps({"seconds": min(times), "mib": memory_mib("VmHWM") - before}))
+
+    least = min(seconds(train, time.process_time) for _ in range(ROUNDS))
+    print(json.dumps({"seconds": least / BATCHES, "mib": memory_mib("VmHWM") - before}))
 
 
 if __name__ == "__main__":

@@ -154,8 +154,8 @@ AS_RELEASED = TrainSettings(
     model=RELEASE,
 )
 
-# Small enough to train on two cores in an hour: features that need no GPU, 256 x 256 samples, AdamW. So few steps are
-# best spent on photos of hardly any other scale, and with prototypes that follow at once. At test photos are larger
+# Small enough to train on two cores in half an hour: features that need no GPU, 256 x 256 samples, AdamW. So few steps
+# are best spent on photos of hardly any other scale, and with prototypes that follow at once. At test photos are larger
 # than in training, which every k-way network gained from on CCP's validation list (docs/results/ccp.md).
 CPU = TrainSettings(
     backbone="efficientnet-lite0",
