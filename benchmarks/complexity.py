@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
-from oshp_bench.baselines.eopnet import EOPNet
+from oshp_bench.baselines.eopnet.network import EOPNet
 
 # What the encoder and the heads are measured on costs the same, whatever it shows.
 _LABELS = 18

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
-from oshp_bench.baselines.eopnet import EOPNet, Features, Task
-from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings
-from oshp_bench.baselines.learned import Progress
-from oshp_bench.baselines.prototypes import similarity
-from oshp_bench.baselines.readings import BACKGROUND
+from oshp_bench.baselines.contract import Progress
+from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
+from oshp_bench.baselines.eopnet.readings import BACKGROUND
+from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
+from oshp_bench.baselines.pieces.prototypes import similarity
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.training.draws import Draws

@@ -25,12 +25,12 @@ from rows import Row, print_rows, ratio, seconds
 from workload import Workload, real_looking_workload
 
 from oshp_bench.datasets.images import decode, open_image, read_mask
+from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics import Resampling, Result, count_predictions, score_matrices
 from oshp_bench.metrics.intervals import query_indices, resampled_figures
 from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics
 from oshp_bench.metrics.scores import statistics as pair_statistics
-from oshp_bench.truth import load_truth
 
 
 def decode_only(work: Workload, kind: str, way: str) -> None:
@@ -152,7 +152,7 @@ def memory_rows(work: Workload) -> Iterator[Row]:
     for part in (work.first(330), work):
         code = (
             "import sys; from pathlib import Path\n"
-            "from oshp_bench.manifest import load_manifest; from oshp_bench.truth import load_truth\n"
+            "from oshp_bench.manifest import load_manifest; from oshp_bench.manifest.truth import load_truth\n"
             "from oshp_bench.manifest.store import parse_manifest; from oshp_bench.files import read_json\n"
             "from oshp_bench.metrics import count_predictions, score_matrices\n"
             "manifest = parse_manifest(read_json(Path(sys.argv[1])), sys.argv[1])\n"

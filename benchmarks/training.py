@@ -22,10 +22,10 @@ import torch
 from networks import THREADS, Training, ccp, embedded, without_spinning
 from rows import Row, print_rows, seconds
 
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.episodes import Episodes, ImageCache
+from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.datasets.images import Mask
+from oshp_bench.episodes.episodes import Episodes, ImageCache
 from oshp_bench.tailor.export import write_pack
 from oshp_bench.training.photos import Files, Pack
 from oshp_bench.training.settings import CPU

@@ -17,9 +17,9 @@ from oshp_bench.datasets.labels import ClassSpec, Dataset, Layout, Part, load_sp
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.manifest import Manifest, Pairs, load_manifest, save_manifest
+from oshp_bench.manifest.truth import load_truth, write_truth
 from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.tailor.build import Recipe, build_manifest
-from oshp_bench.truth import load_truth, write_truth
 
 HEIGHT, WIDTH = 825, 550
 

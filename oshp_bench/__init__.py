@@ -5,26 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oshp_bench.lazy import imported_at_first_use
-
-__version__ = "0.1.0"
+from oshp_bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oshp_bench.baselines.episodes import Episode as Episode
-    from oshp_bench.baselines.episodes import Episodes as Episodes
-    from oshp_bench.baselines.episodes import ImageCache as ImageCache
     from oshp_bench.baselines.methods import Method as Method
-    from oshp_bench.baselines.writer import PredictionWriter as PredictionWriter
     from oshp_bench.datasets.sources import find_source as find_source
+    from oshp_bench.episodes.episodes import Episode as Episode
+    from oshp_bench.episodes.episodes import Episodes as Episodes
+    from oshp_bench.episodes.episodes import ImageCache as ImageCache
+    from oshp_bench.episodes.writer import PredictionWriter as PredictionWriter
     from oshp_bench.errors import OshpError as OshpError
     from oshp_bench.manifest import Manifest as Manifest
     from oshp_bench.manifest import load_manifest as load_manifest
 
 _HOMES = {
-    "Episode": "baselines.episodes",
-    "Episodes": "baselines.episodes",
-    "ImageCache": "baselines.episodes",
+    "Episode": "episodes.episodes",
+    "Episodes": "episodes.episodes",
+    "ImageCache": "episodes.episodes",
     "Method": "baselines.methods",
-    "PredictionWriter": "baselines.writer",
+    "PredictionWriter": "episodes.writer",
     "find_source": "datasets.sources",
     "OshpError": "errors",
     "Manifest": "manifest",

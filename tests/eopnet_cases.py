@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import Backbone
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.eopnet_settings import EOPNetSettings, Parts
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import Batch, Progress
+from oshp_bench.baselines.contract import Batch, Progress
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.settings import EOPNetSettings, Parts
+from oshp_bench.episodes.episodes import Way
 
 WIDTH, COUNT, SIZE = 8, 8, 32
 MIDDLE = Progress(epoch=20, epochs=50, step=0, steps=1)

@@ -19,8 +19,8 @@ from oshp_bench.datasets.labels import ClassSpec, Dataset, Spec
 from oshp_bench.datasets.sources import find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, OshpClass, Pairs, save_manifest
+from oshp_bench.manifest.truth import Truth, load_truth, write_truth
 from oshp_bench.metrics import Accumulator, Matrices, Resampling, Result, score, score_matrices
-from oshp_bench.truth import Truth, load_truth, write_truth
 
 
 def mask_of(text: str) -> Mask:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from oshp_bench.baselines.checkpoints import Card, TrainedOn, build, save_checkpoint
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.prototypes import MomentumPrototypes
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.manifest import Manifest
 
 WIDTH = 8

@@ -15,8 +15,8 @@ from board_cases import CARD, document, on, write
 from click.testing import CliRunner, Result
 
 from oshp_bench.leaderboard.board_cli import main
-from oshp_bench.metrics.published import published_tables
 from oshp_bench.metrics.result import load_result
+from oshp_bench.report.published import published_tables
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 

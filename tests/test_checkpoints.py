@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tiny import manifest_of
 
 from oshp_bench.baselines.checkpoints import Card, Checkpoint, load_checkpoint, save_checkpoint, untrained
-from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, EOPNetSettings, Parts
+from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest

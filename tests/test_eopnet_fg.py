@@ -11,11 +11,11 @@ import torch
 from eopnet_cases import COUNT, MIDDLE, SIZE, Strided, batch, blocks, network, steps
 from torch import Tensor
 
-from oshp_bench.baselines.eopnet_fg import EOPNetFG, _box, _laid_out
-from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, Parts
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import Batch
-from oshp_bench.baselines.options import changed_at_test
+from oshp_bench.baselines.contract import Batch
+from oshp_bench.baselines.eopnet.foreground import EOPNetFG, _box, _laid_out
+from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, Parts
+from oshp_bench.baselines.settings import changed_at_test
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
 OFF = EOPNetFGSettings(ignore=False, gate=False, rivals=False, layout=0.0)

@@ -9,11 +9,12 @@ import torch
 from eopnet_cases import COUNT, MIDDLE, SIZE, WIDTH, Strided, batch, blocks, network, steps, without
 from torch import Tensor
 
-from oshp_bench.baselines.eopnet import EOPNet, cross_entropy
-from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings, Parts
-from oshp_bench.baselines.heads import Affine, AttentionGuidance, NearestPrototype, contrast
-from oshp_bench.baselines.learned import Batch, Progress
-from oshp_bench.baselines.prototypes import EMPTY, Prototypes
+from oshp_bench.baselines.contract import Batch, Progress
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings, Parts
+from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast
+from oshp_bench.baselines.pieces.losses import cross_entropy
+from oshp_bench.baselines.pieces.prototypes import EMPTY, Prototypes
 from oshp_bench.errors import OshpError
 
 SLOTS = Prototypes(

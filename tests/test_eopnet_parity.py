@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.episodes import WAYS, Way
-from oshp_bench.baselines.learned import Batch, Progress
-from oshp_bench.baselines.prototypes import present_classes, to_grid
-from oshp_bench.baselines.released import load_released, renamed
+from oshp_bench.baselines.contract import Batch, Progress
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.released import load_released, renamed
+from oshp_bench.baselines.pieces.prototypes import present_classes, to_grid
+from oshp_bench.episodes.episodes import WAYS, Way
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from oshp_bench.baselines.prototypes import (
+from oshp_bench.baselines.eopnet.readings import ReleaseMomentumPrototypes
+from oshp_bench.baselines.pieces.prototypes import (
     EMPTY,
     MomentumPrototypes,
     class_weights,
@@ -18,7 +19,6 @@ from oshp_bench.baselines.prototypes import (
     similarity,
     to_grid,
 )
-from oshp_bench.baselines.readings import ReleaseMomentumPrototypes
 
 
 def test_masks_come_to_the_grid_by_the_pixel_at_i_times_h_over_cells() -> None:

@@ -11,9 +11,9 @@ from test_backbones import table
 from torch import Tensor
 
 from oshp_bench import Episodes, find_source, load_manifest
-from oshp_bench.baselines.episodes import WAYS, Way
+from oshp_bench.baselines.eopnet.released import load_released, released_way, renamed
 from oshp_bench.baselines.methods import find_method
-from oshp_bench.baselines.released import load_released, released_way, renamed
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 
 ORIGIN = Path("atr_kwf1.pth")

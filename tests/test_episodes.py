@@ -16,9 +16,9 @@ from tiny import manifest_of
 
 import oshp_bench
 from oshp_bench import Episodes, ImageCache, Manifest, OshpError, find_source
-from oshp_bench.baselines.episodes import WAYS, Way
 from oshp_bench.datasets.labels import Layout, Part, Spec, load_spec
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.manifest import Pairs
 
 # Labels of the tiny dataset: 4, right-shoe, becomes 3, shoes; 6, belt, becomes background; 5, dress, is in the mask

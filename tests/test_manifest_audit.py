@@ -20,8 +20,8 @@ from oshp_bench.manifest import Manifest, Pairs, save_manifest
 from oshp_bench.manifest.audit import Finding, audit
 from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.show import columns, describe
+from oshp_bench.manifest.truth import truth_path, write_truth
 from oshp_bench.tailor.build import Recipe, build_manifest
-from oshp_bench.truth import truth_path, write_truth
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from oshp_bench.datasets.sources import find_source
 from oshp_bench.manifest import Manifest, save_manifest
 from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.store import manifest_text
+from oshp_bench.manifest.truth import truth_path, write_truth
 from oshp_bench.tailor.build import Recipe, build_manifest
-from oshp_bench.truth import truth_path, write_truth
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from metrics_cases import Bench, make_bench
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import load_manifest
 from oshp_bench.metrics import Resampling, score
-from oshp_bench.metrics.cli import FORMATS, main
+from oshp_bench.report.cli import FORMATS, main
 
 QUICK = "--resamples=60"
 
@@ -274,7 +274,7 @@ def test_a_folder_whose_name_is_not_utf_8(bench: Bench, sets: tuple[Path, Path],
 def test_the_scorer_is_light() -> None:
     # Nothing of weight for --help, and never torch.
     code = (
-        "import sys; import oshp_bench.metrics.cli; print('numpy' in sys.modules, 'click' in sys.modules);"
+        "import sys; import oshp_bench.report.cli; print('numpy' in sys.modules, 'click' in sys.modules);"
         "import oshp_bench.metrics as m; print('numpy' in sys.modules); [getattr(m, name) for name in m.__all__];"
         "print('numpy' in sys.modules, [n for n in ('torch', 'h5py', 'pandas', 'tqdm') if n in sys.modules])"
     )

@@ -24,7 +24,7 @@ from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest
 from oshp_bench.manifest import save_manifest
 from oshp_bench.metrics import Matrices, load_matrices, save_matrices
-from oshp_bench.metrics.cli import main
+from oshp_bench.report.cli import main
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ limit, deadly = int(sys.argv.pop(1)), sys.argv.pop(1) == "deadly"
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL if deadly else signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from oshp_bench.metrics.cli import main
+from oshp_bench.report.cli import main
 main()
 """
 
@@ -36,7 +36,7 @@ main()
 PLAIN = (
     "-c",
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    " from oshp_bench.metrics.cli import main; main()",
+    " from oshp_bench.report.cli import main; main()",
 )
 
 

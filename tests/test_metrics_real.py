@@ -15,8 +15,8 @@ from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import load_spec
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.manifest import Manifest, OshpClass, Pairs, save_manifest
+from oshp_bench.manifest.truth import stride4_classes, write_truth
 from oshp_bench.metrics import Resampling, score
-from oshp_bench.truth import stride4_classes, write_truth
 
 QUERIES, SUPPORTS = 20, 7
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oshp_bench.metrics.tables import Table, as_latex, as_markdown, as_text
+from oshp_bench.report.tables import Table, as_latex, as_markdown, as_text
 
 NAMES = Table("Names", ("%", "value"), (("left_arm & 50% {x}", "1.00"), ("a|b", "-"), (r"\input~^#$", "22.50")))
 

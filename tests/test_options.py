@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oshp_bench.baselines.options import (
+from oshp_bench.baselines.settings import (
     Layer,
     as_table,
     as_toml,

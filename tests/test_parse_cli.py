@@ -22,14 +22,14 @@ from tiny import manifest_of
 
 from oshp_bench import Manifest, OshpError
 from oshp_bench.baselines.checkpoints import Card, Checkpoint, load_checkpoint
-from oshp_bench.baselines.episodes import WAYS
 from oshp_bench.baselines.inference import NetworkMethod
-from oshp_bench.baselines.overlay import overlay
-from oshp_bench.baselines.own_photos import claimed, own_classes, read_names
-from oshp_bench.baselines.parse_cli import main
 from oshp_bench.datasets.images import IGNORE, read_mask, read_photo
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.palette import colour_of
+from oshp_bench.episodes.episodes import WAYS
+from oshp_bench.parse.cli import main
+from oshp_bench.parse.overlay import overlay
+from oshp_bench.parse.own_photos import claimed, own_classes, read_names
 
 Pixels = NDArray[np.uint8]
 
@@ -414,7 +414,7 @@ def test_the_overlay_shows_photo_colours_outlines_and_legend() -> None:
 
 
 def test_help_needs_no_heavy_import() -> None:
-    code = "import sys, oshp_bench.baselines.parse_cli; print(*sys.modules)"
+    code = "import sys, oshp_bench.parse.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"numpy", "scipy", "h5py", "PIL", "torch", "tqdm"} & set(loaded)
 
@@ -422,7 +422,7 @@ def test_help_needs_no_heavy_import() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="file limits of POSIX")
 def test_a_full_disk_leaves_no_half_file(here: Path, tmp_path: Path) -> None:
     code = (
-        "import resource\nfrom oshp_bench.baselines.parse_cli import main\n"
+        "import resource\nfrom oshp_bench.parse.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))\nmain()"
     )
     arguments = ["--checkpoint", here / "k.safetensors", "--support", here / "s.png", "--mask", here / "mask.png"]

@@ -26,12 +26,12 @@ from tiny import manifest_of
 
 from oshp_bench import Episode, Episodes, Manifest, OshpError, PredictionWriter, find_source
 from oshp_bench.baselines.cli import main
-from oshp_bench.baselines.episodes import WAYS, Way
-from oshp_bench.baselines.trivial import GRID, ClassPrior, copy_support
+from oshp_bench.baselines.floor import GRID, ClassPrior, copy_support
 from oshp_bench.datasets.images import IGNORE, read_mask
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.manifest import Pairs, save_manifest
 
 NAMES = {f"{index:04d}.png" for index in range(750)}

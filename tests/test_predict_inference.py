@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from oshp_bench import Episode, Episodes, ImageCache, Manifest, OshpError, find_source
 from oshp_bench.baselines.checkpoints import load_checkpoint
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings
-from oshp_bench.baselines.episodes import WAYS, Way
+from oshp_bench.baselines.contract import Batch, LearnedMethod, Progress
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.inference import NetworkMethod, out_of_memory, usable_device
-from oshp_bench.baselines.learned import Batch, LearnedMethod, Progress
-from oshp_bench.baselines.prototypes import MomentumPrototypes
-from oshp_bench.baselines.reading import ReadingCache
+from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
 from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.episodes import WAYS, Way
+from oshp_bench.episodes.reading_ahead import ReadingCache
 
 PAIRS = 48
 

@@ -24,11 +24,11 @@ from tiny import manifest_of
 from oshp_bench import Episodes, Manifest, PredictionWriter, find_source, load_manifest
 from oshp_bench.baselines.checkpoints import TrainedOn, untrained
 from oshp_bench.baselines.cli import main
-from oshp_bench.baselines.episodes import WAYS, Way
-from oshp_bench.baselines.learners import LEARNERS
 from oshp_bench.baselines.methods import METHODS, find_method
+from oshp_bench.baselines.registry import LEARNERS
 from oshp_bench.datasets.images import read_mask
 from oshp_bench.datasets.labels import Spec, parse_spec
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.manifest import save_manifest
 
 # Enough pairs of several queries and classes; the others are made to look done.

@@ -16,15 +16,15 @@ from tiny import manifest_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines import learners, prototype_matching
+from oshp_bench.baselines import prototype_matching, registry
 from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.cli import main as oshp_predict
-from oshp_bench.baselines.episodes import WAYS, Way
-from oshp_bench.baselines.learned import NoSettings, Progress
+from oshp_bench.baselines.contract import NoSettings, Progress
 from oshp_bench.baselines.prototype_matching import PrototypeMatching
 from oshp_bench.datasets.labels import Spec
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.manifest import save_manifest
-from oshp_bench.metrics.cli import main as oshp_score
+from oshp_bench.report.cli import main as oshp_score
 from oshp_bench.training.cli import main as oshp_train
 
 COMMANDS = {"oshp-train": oshp_train, "oshp-predict": oshp_predict, "oshp-score": oshp_score}
@@ -106,7 +106,7 @@ def test_nothing_is_trained(method: PrototypeMatching) -> None:
 def test_the_guide_shows_the_method_and_its_line() -> None:
     file, line, _ = SOURCES["python"]
     assert file == Path(str(prototype_matching.__file__)).read_text()
-    assert line.strip() in Path(str(learners.__file__)).read_text()
+    assert line.strip() in Path(str(registry.__file__)).read_text()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -16,9 +16,9 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import find_source
 from oshp_bench.manifest import load_manifest
 from oshp_bench.metrics import Matrices, Resampling, Result, score_matrices
-from oshp_bench.metrics.examples import Gallery
 from oshp_bench.metrics.predictions import open_predictions
-from oshp_bench.metrics.report import report_html
+from oshp_bench.report import report_html
+from oshp_bench.report.examples import Gallery
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -19,12 +19,12 @@ from oshp_bench.datasets.palette import colour_of
 from oshp_bench.datasets.sources import find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics import Resampling, Result
-from oshp_bench.metrics.examples import Gallery, Ranking, episode_values
 from oshp_bench.metrics.predictions import open_predictions
-from oshp_bench.metrics.report import words
-from oshp_bench.metrics.report.content import Report, confusion, destinations, report_of, swaps
-from oshp_bench.metrics.report.pictures import episodes
 from oshp_bench.metrics.result import Figure
+from oshp_bench.report import words
+from oshp_bench.report.content import Report, confusion, destinations, report_of, swaps
+from oshp_bench.report.examples import Gallery, Ranking, episode_values
+from oshp_bench.report.pictures import episodes
 
 ROLES = {0: "background", 1: "base", 2: "novel", 3: "novel", 4: "base"}
 TRUTH = mask_of("0 0 1 1, 2 2 2 2, 3 3 4 4")

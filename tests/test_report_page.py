@@ -24,10 +24,10 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import load_manifest
 from oshp_bench.metrics import Matrices, Resampling, score, score_matrices
-from oshp_bench.metrics.cli import main
-from oshp_bench.metrics.examples import Example, Gallery
 from oshp_bench.metrics.method_card import MethodCard
-from oshp_bench.metrics.report import pictures, report_html
+from oshp_bench.report import pictures, report_html
+from oshp_bench.report.cli import main
+from oshp_bench.report.examples import Example, Gallery
 
 QUICK = "--resamples=60"
 VOID = {"meta", "link", "img", "br"}
@@ -176,7 +176,7 @@ def test_the_same_input_gives_the_same_bytes(
         os.chdir(before)
     again = tmp_path / "again"
     again.mkdir()
-    code = "from oshp_bench.metrics.cli import main; main()"
+    code = "from oshp_bench.report.cli import main; main()"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=again, env=environment, check=True, capture_output=True

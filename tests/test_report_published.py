@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oshp_bench.manifest import load_manifest
-from oshp_bench.metrics.published import PublishedFigure, published_table, published_tables
+from oshp_bench.report.published import PublishedFigure, published_table, published_tables
 
 NINE = ("Fine-tuning", "PerSAM", "PANet", "PPNet", "SG-One", "AMP", "PFENet", "POPNet", "EOP-Net")
 # Methods that the paper has in 1-way alone.

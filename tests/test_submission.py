@@ -13,13 +13,13 @@ import pytest
 from metrics_cases import Bench, make_bench, png, scored
 from submission_cases import CARD, card_file, packed, refusal
 
-from oshp_bench import __version__
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest, readable_json
 from oshp_bench.leaderboard.submissions import Task, check, pack
 from oshp_bench.metrics import load_matrices, save_matrices, score_matrices
 from oshp_bench.metrics.result import load_result, save_result
+from oshp_bench.version import __version__
 
 CARD_JSON = {**CARD, "code": None, "description": None}
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from submission_cases import CARD, card_file
 
-from oshp_bench.datasets.schema import Reader
 from oshp_bench.errors import OshpError
 from oshp_bench.leaderboard.submit_cli import main
 from oshp_bench.metrics.method_card import MethodCard, method_card, read_method_card
+from oshp_bench.untrusted import Reader
 
 GOOD = MethodCard(
     name="by hand",

@@ -15,15 +15,15 @@ from metrics_cases import Bench, make_bench
 from submission_cases import card_file
 
 from oshp_bench import Episodes, PredictionWriter, find_source, load_manifest
-from oshp_bench.baselines.trivial import copy_support
+from oshp_bench.baselines.floor import copy_support
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.leaderboard.submissions import Task, check, pack
 from oshp_bench.leaderboard.submit_cli import main
 from oshp_bench.manifest import Pairs
+from oshp_bench.manifest.truth import load_truth, write_truth
 from oshp_bench.metrics import Resampling, score
-from oshp_bench.metrics.cli import main as score_main
 from oshp_bench.metrics.method_card import read_method_card
-from oshp_bench.truth import load_truth, write_truth
+from oshp_bench.report.cli import main as score_main
 
 GUIDE = Path(__file__).parents[1] / "docs" / "submit.md"
 

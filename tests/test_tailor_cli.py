@@ -20,8 +20,8 @@ from PIL import Image
 
 from oshp_bench.datasets.sources import find_source
 from oshp_bench.manifest import load_manifest
+from oshp_bench.manifest.truth import load_truth, truth_path
 from oshp_bench.tailor.cli import main
-from oshp_bench.truth import load_truth, truth_path
 
 SHRINK = 105
 # Five classes need 50 queries of their own.

@@ -18,13 +18,13 @@ from torch import Tensor
 from training_cases import SMALL, Probe, Probing, rows, run_of, trained, weights
 
 from oshp_bench.baselines.checkpoints import load_checkpoint
-from oshp_bench.baselines.eopnet_settings import EOPNetFGSettings, EOPNetSettings, Parts
-from oshp_bench.baselines.episodes import Episode, ImageCache
-from oshp_bench.baselines.learned import Batch, Progress
-from oshp_bench.baselines.learners import LEARNERS
+from oshp_bench.baselines.contract import Batch, Progress
+from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
+from oshp_bench.baselines.registry import LEARNERS
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.episodes.episodes import Episode, ImageCache
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.tailor.export import write_pack

@@ -44,7 +44,7 @@ EVERY_RANK = """
 import os, sys
 import torch
 torch.set_num_threads(1)
-from oshp_bench.baselines.learners import LEARNERS, Learner
+from oshp_bench.baselines.registry import LEARNERS, Learner
 from oshp_bench.training.cli import main
 built = []
 class Keeping(Learner):

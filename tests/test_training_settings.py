@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oshp_bench.baselines.backbones import BACKBONES
-from oshp_bench.baselines.eopnet_settings import EOPNetSettings
-from oshp_bench.baselines.learners import LEARNERS
-from oshp_bench.baselines.options import as_table, as_toml
+from oshp_bench.baselines.eopnet.settings import EOPNetSettings
+from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.settings import as_table, as_toml
 from oshp_bench.errors import OshpError
 from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, resolved
 

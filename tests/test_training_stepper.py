@@ -16,10 +16,10 @@ from eopnet_cases import batch, network
 from torch import nn
 from training_cases import ALONE, Probe
 
-from oshp_bench.baselines.eopnet import EOPNet
-from oshp_bench.baselines.eopnet_settings import EOPNetSettings, Parts
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import Progress
+from oshp_bench.baselines.contract import Progress
+from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.settings import EOPNetSettings, Parts
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 from oshp_bench.training.draws import Draw
 from oshp_bench.training.parallel import Processes

@@ -21,7 +21,7 @@ from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
-from oshp_bench.truth import INDEX, find_truth, load_truth, stride4_classes, truth_path, write_truth
+from oshp_bench.manifest.truth import INDEX, find_truth, load_truth, stride4_classes, truth_path, write_truth
 
 
 @pytest.fixture(scope="module")

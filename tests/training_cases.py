@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.eopnet_settings import EOPNetSettings
-from oshp_bench.baselines.learned import Batch, LearnedMethod, ParameterGroup, Progress
-from oshp_bench.baselines.learners import Learner
+from oshp_bench.baselines.contract import Batch, LearnedMethod, ParameterGroup, Progress
+from oshp_bench.baselines.eopnet.settings import EOPNetSettings
+from oshp_bench.baselines.registry import Learner
 from oshp_bench.datasets.sources import Source
 from oshp_bench.manifest import Manifest
 from oshp_bench.training.draws import Draws

@@ -15,20 +15,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from oshp_bench import __version__
 from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import LearnedMethod
-from oshp_bench.baselines.learners import find_learner
-from oshp_bench.baselines.options import as_table, changed, changed_at_test
-from oshp_bench.baselines.prototypes import MomentumPrototypes
-from oshp_bench.baselines.released import load_released, released_way
-from oshp_bench.datasets.schema import Reader, shown
+from oshp_bench.baselines.contract import LearnedMethod
+from oshp_bench.baselines.eopnet.released import load_released, released_way
+from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
+from oshp_bench.baselines.registry import find_learner
+from oshp_bench.baselines.settings import as_table, changed, changed_at_test
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import canonical_json, parse_json, write_bytes
 from oshp_bench.manifest import Manifest, OshpClass
 from oshp_bench.manifest.model import ROLES
+from oshp_bench.untrusted import Reader, shown
+from oshp_bench.version import __version__
 
 FORMAT = "oshp-checkpoint/1"
 _KEY = "oshp"

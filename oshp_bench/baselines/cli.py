@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oshp_bench.baselines.learners import LEARNERS
 from oshp_bench.baselines.methods import METHODS, find_method
+from oshp_bench.baselines.registry import LEARNERS
 from oshp_bench.console import DIRECTORY, Command, progress
 from oshp_bench.errors import OshpError
 
@@ -75,10 +75,10 @@ def main(
     if manifest is None:
         raise OshpError(f"{method} is bound to no shipped manifest; give --manifest")
 
-    from oshp_bench.baselines.episodes import Episodes
-    from oshp_bench.baselines.reading import ReadingCache
-    from oshp_bench.baselines.writer import PredictionWriter
     from oshp_bench.datasets.sources import find_source
+    from oshp_bench.episodes.episodes import Episodes
+    from oshp_bench.episodes.reading_ahead import ReadingCache
+    from oshp_bench.episodes.writer import PredictionWriter
     from oshp_bench.manifest import load_manifest
 
     ways = [each for each in recipe.ways if way in (each, "both")]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oshp_bench.baselines.learned import LearnedMethod
+from oshp_bench.baselines.contract import LearnedMethod
 from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.errors import OshpError
 

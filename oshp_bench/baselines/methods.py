@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from oshp_bench.baselines.learners import LEARNERS
+from oshp_bench.baselines.registry import LEARNERS
 from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
     from oshp_bench.baselines.checkpoints import Checkpoint
-    from oshp_bench.baselines.episodes import Episode, Way
     from oshp_bench.datasets.images import Mask
     from oshp_bench.datasets.sources import Source
+    from oshp_bench.episodes.episodes import Episode, Way
     from oshp_bench.manifest import Manifest
 
 _CHECKPOINTS = (".safetensors", ".pth", ".pt")
@@ -138,19 +138,19 @@ def _shipped(checkpoint: Checkpoint) -> str | None:
 
 
 def _background(_manifest: Manifest, _source: Source) -> Method:
-    from oshp_bench.baselines.trivial import background
+    from oshp_bench.baselines.floor import background
 
     return background
 
 
 def _class_prior(manifest: Manifest, source: Source) -> Method:
-    from oshp_bench.baselines.trivial import ClassPrior
+    from oshp_bench.baselines.floor import ClassPrior
 
     return ClassPrior.of_training_masks(manifest, source)
 
 
 def _copy_support(_manifest: Manifest, _source: Source) -> Method:
-    from oshp_bench.baselines.trivial import copy_support
+    from oshp_bench.baselines.floor import copy_support
 
     return copy_support
 

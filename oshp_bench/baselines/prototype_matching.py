@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import LearnedMethod, NoSettings
-from oshp_bench.baselines.prototypes import class_weights, pooled, similarity
+from oshp_bench.baselines.contract import LearnedMethod, NoSettings
+from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity
+from oshp_bench.episodes.episodes import Way
 
 
 class PrototypeMatching(LearnedMethod):

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import IGNORE
-from oshp_bench.datasets.schema import Reader
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_toml
+from oshp_bench.untrusted import Reader
 
 FORMAT = "oshp-dataset/1"
 SPECS = Path(__file__).with_name("specs")

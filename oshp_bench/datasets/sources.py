@@ -249,11 +249,11 @@ def _drawn_ids(count: int) -> list[str]:
 # Drawing takes ten times as long as reading a file; all pictures of the embedded dataset together take 60 MB.
 @lru_cache(maxsize=512)
 def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
-    from oshp_bench.datasets import mannequin
+    from oshp_bench.datasets import demo
 
     if image_id not in _drawn_ids(count):
         raise OshpError(f"{image_id[:80]!r}: no image of the embedded dataset, which has {count}")
-    photo, mask = mannequin.draw(int(image_id))
+    photo, mask = demo.draw(int(image_id))
     for pixels in (photo, mask):
         pixels.setflags(write=False)
     return photo, mask

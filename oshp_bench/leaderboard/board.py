@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from oshp_bench import __version__
 from oshp_bench.console import progress
 from oshp_bench.errors import OshpError
 from oshp_bench.files import write_text
@@ -17,8 +16,10 @@ from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.leaderboard.significance import load_scored
 from oshp_bench.leaderboard.standings import WAY_NAMES, Standing
 from oshp_bench.manifest import Manifest
+from oshp_bench.version import __version__
 
 _SITE = Path(__file__).with_name("site")
+_THEME = Path(__file__).parents[1] / "report" / "theme.css"
 _REPORTS, _TABLES = "reports", "tables"
 
 
@@ -59,8 +60,8 @@ def _write_reports(
     wanted: Sequence[Entry], known: Sequence[Entry], manifests: Mapping[str, Manifest], out: Path
 ) -> tuple[Path, ...]:
     from oshp_bench.metrics.intervals import Resampling
-    from oshp_bench.metrics.report import check_report_extra, report_html
     from oshp_bench.metrics.result import load_result, score_matrices
+    from oshp_bench.report import check_report_extra, report_html
 
     check_report_extra()
     floor = [entry for entry in known if entry.is_floor]
@@ -92,7 +93,6 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
     from markupsafe import Markup
 
     from oshp_bench.leaderboard.drawn import task_pictures
-    from oshp_bench.metrics import report
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_SITE),
@@ -102,7 +102,7 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
         lstrip_blocks=True,
     )
     # The board and the reports that it links to look alike.
-    style = [Path(report.__file__).with_name("theme.css"), _SITE / "board.css"]
+    style = [_THEME, _SITE / "board.css"]
     script = (_SITE / "board.js").read_text(encoding="utf-8")
     entries = _entries(standings)
     published = {row.name for table in standings for row in table.rows if row.kind == "published"}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oshp_bench import __version__
 from oshp_bench.console import DIRECTORY, FILE, Group
+from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.leaderboard.entries import Entry

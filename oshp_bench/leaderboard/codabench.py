@@ -11,22 +11,21 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import oshp_bench
-from oshp_bench import __version__
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import BROKEN_ZIP, read_bounded, readable_json, write_bytes
 from oshp_bench.leaderboard.drawn import logo
 from oshp_bench.leaderboard.entries import FIGURES
 from oshp_bench.leaderboard.standings import COLUMN_NAMES, WAY_NAMES
 from oshp_bench.manifest import Manifest, load_manifest, manifest_path
+from oshp_bench.manifest.truth import load_truth, truth_path
 from oshp_bench.metrics.counting import DEFAULT
-from oshp_bench.truth import load_truth, truth_path
+from oshp_bench.version import __version__
 
 TASK_FORMAT = "oshp-codabench-task/1"
 _PAGES = Path(__file__).with_name("competition")
-_PACKAGE = Path(oshp_bench.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 # The rooms of this package that scoring needs.
-_ROOMS = ("*.py", "datasets", "manifest", "metrics")
+_ROOMS = ("*.py", "datasets", "manifest", "episodes", "metrics", "report")
 # What scoring and its report need beside what the image has.
 _PACKAGES = ("click", "jinja2", "matplotlib", "pillow")
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)

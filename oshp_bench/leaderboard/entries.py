@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from oshp_bench.datasets.labels import NAME_PATTERN, VERSION_PATTERN
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import content_digest, read_json
 from oshp_bench.metrics.counting import CONVENTIONS
 from oshp_bench.metrics.method_card import MethodCard
 from oshp_bench.metrics.result import FORMAT, Figure, load_result
+from oshp_bench.untrusted import Reader, shown
 
 MOST_FILES = 20_000
 # What learns nothing: the floor of every table.

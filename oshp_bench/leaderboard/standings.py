@@ -13,7 +13,7 @@ from oshp_bench.leaderboard.entries import FIGURES, Entry
 from oshp_bench.manifest import Manifest, load_manifest, shipped_manifests
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.predictions import WAYS
-from oshp_bench.metrics.published import PublishedMethod, PublishedTable, published_tables
+from oshp_bench.report.published import PublishedMethod, PublishedTable, published_tables
 
 WAY_NAMES = {"k": "k-way", "1": "1-way"}
 COLUMN_NAMES = {

@@ -13,13 +13,13 @@ from oshp_bench.datasets.images import ImageProblem
 from oshp_bench.errors import CheckFailed, OshpError, raise_problems
 from oshp_bench.files import content_digest, readable_json, written_whole
 from oshp_bench.manifest import Manifest
+from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.listing import file_names
 from oshp_bench.metrics.matrices import count_predictions
 from oshp_bench.metrics.method_card import read_method_card
 from oshp_bench.metrics.predictions import CARD, WAYS, PredictionSet, open_predictions
 from oshp_bench.metrics.submission import INDEX, Submission, SubmittedSet, read_index
-from oshp_bench.truth import Truth
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX, _READABLE_FILE = 3, 0o100644 << 16

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oshp_bench import __version__
 from oshp_bench.console import DIRECTORY, FILE, Group
 from oshp_bench.errors import CheckFailed, raise_problems, shortened
+from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.leaderboard.submissions import Task
@@ -170,7 +170,7 @@ def _tasks(
 ) -> list[Task]:
     from oshp_bench.leaderboard.submissions import Task
     from oshp_bench.manifest import manifest_path
-    from oshp_bench.truth import find_truth
+    from oshp_bench.manifest.truth import find_truth
 
     return [
         Task(manifest, find_truth(manifest, manifest_path(name), truth, root), path)

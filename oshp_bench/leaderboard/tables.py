@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from oshp_bench.leaderboard.standings import COLUMN_NAMES, WAY_NAMES, Cell, PairedTest, Row, Standing
-from oshp_bench.metrics.tables import latex_text
+from oshp_bench.report.tables import latex_text
 
 MARK = "†"
 KINDS = {"entry": "", "floor": "floor", "published": "published"}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oshp_bench import __version__
 from oshp_bench.console import DIRECTORY, FILE, Group, progress
 from oshp_bench.errors import CheckFailed, OshpError, shortened
+from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.manifest import Manifest
-    from oshp_bench.truth import Truth
+    from oshp_bench.manifest.truth import Truth
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
@@ -152,7 +152,7 @@ def _verify(name: str, root: Path | None, truth_file: Path | None, photos: bool)
 
 def _truth(manifest: Manifest, path: Path, given: Path | None) -> Truth | None:
     """The given truth file, else the one beside the manifest if there is one."""
-    from oshp_bench.truth import load_truth, truth_path
+    from oshp_bench.manifest.truth import load_truth, truth_path
 
     file = given or truth_path(path)
     return load_truth(file, manifest) if given or file.exists() else None

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from oshp_bench.datasets.labels import ID_PATTERN, NAME_PATTERN, POOLS, VERSION_PATTERN, parse_dataset
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import read_json, readable_json, write_text
 from oshp_bench.manifest.model import FORMAT, ROLES, Manifest, OshpClass, Pairs, files_json
 from oshp_bench.manifest.rules import broken_rules
+from oshp_bench.untrusted import Reader, shown
 
 MOST_PAIRS = 100_000
 # Beside the package in a checkout, inside it when installed.

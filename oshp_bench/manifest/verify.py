@@ -17,7 +17,7 @@ from oshp_bench.files import read_json
 from oshp_bench.manifest.model import Manifest
 from oshp_bench.manifest.rules import broken_rules
 from oshp_bench.manifest.store import manifest_path, parse_manifest
-from oshp_bench.truth import Truth, stride4_classes
+from oshp_bench.manifest.truth import Truth, stride4_classes
 
 
 def check_intact(name_or_path: str) -> tuple[Manifest, Path]:

@@ -22,9 +22,9 @@ from oshp_bench.datasets.images import ImageProblem, Mask
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
+from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.predictions import WAYS, PredictionSet, illegal_labels, read_prediction
-from oshp_bench.truth import Truth
 
 DEFAULT = "default"
 OFFICIAL_2023 = "official-2023"

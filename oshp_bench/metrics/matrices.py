@@ -14,15 +14,15 @@ import numpy as np
 
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
 from oshp_bench.manifest import Manifest, Pairs
+from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
 from oshp_bench.metrics.predictions import WAYS, PredictionSet, open_predictions
-from oshp_bench.truth import Truth
+from oshp_bench.untrusted import Reader, shown
 
 FORMAT = "oshp-matrices/1"
 # numpy reads the heads of arrays as Python text.

@@ -9,9 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import raise_problems
 from oshp_bench.files import read_toml
+from oshp_bench.untrusted import Reader, shown
 
 _MOST_NAME = 100
 _MOST_TEXT = 500

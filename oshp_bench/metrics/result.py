@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import PIL
 
-from oshp_bench import __version__
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import content_digest, read_json, readable_json, write_text
 from oshp_bench.manifest import Manifest, Pairs
+from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.diagnosis import diagnose
 from oshp_bench.metrics.intervals import (
@@ -33,7 +32,8 @@ from oshp_bench.metrics.matrices import Matrices, count_predictions
 from oshp_bench.metrics.method_card import method_card, name_problem
 from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics, statistics
-from oshp_bench.truth import load_truth
+from oshp_bench.untrusted import Reader, shown
+from oshp_bench.version import __version__
 
 FORMAT = "oshp-result/1"
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oshp_bench import __version__
 from oshp_bench.datasets.labels import NAME_PATTERN, VERSION_PATTERN
-from oshp_bench.datasets.schema import Reader, shown
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import parse_json
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.listing import read_document
 from oshp_bench.metrics.method_card import MethodCard, method_card
+from oshp_bench.untrusted import Reader, shown
+from oshp_bench.version import __version__
 
 FORMAT = "oshp-submission/1"
 INDEX = "submission.json"

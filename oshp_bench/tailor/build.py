@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oshp_bench import __version__
 from oshp_bench.console import progress
 from oshp_bench.datasets.labels import POOLS, Spec
 from oshp_bench.datasets.sources import Source
@@ -17,6 +16,7 @@ from oshp_bench.randomness import GENERATOR, Stream
 from oshp_bench.tailor.pairs import Pair, Pool, balanced_pairs, even_pairs, halves, official_pairs
 from oshp_bench.tailor.pools import pool_ids
 from oshp_bench.tailor.presence import Classes, Presence, find_presence
+from oshp_bench.version import __version__
 
 PROTOCOLS = ("official", "balanced")
 _VALIDATION_PAIRS = 30

@@ -49,10 +49,10 @@ def main(
     from oshp_bench.files import readable_json
     from oshp_bench.manifest import load_manifest, save_manifest, shipped_manifests
     from oshp_bench.manifest.diff import difference
+    from oshp_bench.manifest.truth import truth_path, write_truth
     from oshp_bench.tailor.build import Recipe, build_manifest
     from oshp_bench.tailor.export import write_pack, write_training_masks
     from oshp_bench.tailor.report import Report
-    from oshp_bench.truth import truth_path, write_truth
 
     recipe = Recipe(load_spec(dataset), fold, protocol, seed, raw)
     source = find_source(recipe.tailored_spec.dataset, root)

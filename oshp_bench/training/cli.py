@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.baselines.learners import LEARNERS
+from oshp_bench.baselines.registry import LEARNERS
 from oshp_bench.console import DIRECTORY, FILE, Command
 from oshp_bench.errors import OshpError
 from oshp_bench.training.settings import PRESETS, resolved

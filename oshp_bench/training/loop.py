@@ -12,12 +12,12 @@ import torch
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.checkpoints import Card, TrainedOn, save_checkpoint
-from oshp_bench.baselines.episodes import ImageCache
+from oshp_bench.baselines.contract import LearnedMethod, Progress
 from oshp_bench.baselines.inference import NetworkMethod
-from oshp_bench.baselines.learned import LearnedMethod, Progress
-from oshp_bench.baselines.learners import find_learner
-from oshp_bench.baselines.options import as_table
+from oshp_bench.baselines.registry import find_learner
+from oshp_bench.baselines.settings import as_table
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.episodes import ImageCache
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from oshp_bench.baselines.backbones.weights import UNREADABLE
-from oshp_bench.baselines.options import as_toml, differences
+from oshp_bench.baselines.settings import as_toml, differences
+from oshp_bench.episodes.pictures import Tile, contact_sheet
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_json, read_toml, readable_json, write_text, written_whole
 from oshp_bench.manifest import Manifest
-from oshp_bench.pictures import Tile, contact_sheet
 from oshp_bench.training.board import Board
 from oshp_bench.training.curves import draw_curves
 from oshp_bench.training.settings import TrainSettings, parsed

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from oshp_bench.baselines.episodes import Way
-from oshp_bench.baselines.learned import Batch
+from oshp_bench.baselines.contract import Batch
 from oshp_bench.datasets.images import IGNORE, Mask, Photo
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oshp_bench.baselines.backbones import BACKBONES
-from oshp_bench.baselines.eopnet_settings import RELEASE, EOPNetSettings
-from oshp_bench.baselines.learners import LEARNERS
-from oshp_bench.baselines.options import Layer, assignments, changed, layered, outside
-from oshp_bench.datasets.schema import shown
+from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
+from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.settings import Layer, assignments, changed, layered, outside
 from oshp_bench.errors import raise_problems
 from oshp_bench.files import read_toml
+from oshp_bench.untrusted import shown
 
 
 @dataclass(frozen=True)

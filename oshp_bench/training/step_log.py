@@ -10,7 +10,7 @@ from collections import defaultdict
 import torch
 from tqdm import tqdm
 
-from oshp_bench.baselines.learned import Progress
+from oshp_bench.baselines.contract import Progress
 
 # Rows of metrics.csv in an epoch, at most.
 _ROWS_PER_EPOCH = 20

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 
-from oshp_bench.baselines.learned import LearnedMethod, Progress
+from oshp_bench.baselines.contract import LearnedMethod, Progress
 from oshp_bench.errors import OshpError
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.samples import RawBatch

@@ -7,14 +7,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from oshp_bench.baselines.episodes import Episode, Episodes, ImageCache, Way
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import IGNORE, Mask
+from oshp_bench.episodes.episodes import Episode, Episodes, ImageCache, Way
+from oshp_bench.episodes.pictures import Tile
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.metrics import Accumulator, Resampling, score_matrices
-from oshp_bench.pictures import Tile
 
 _SHOWN = 4
 

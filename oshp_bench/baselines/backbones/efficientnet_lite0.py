@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
-from oshp_bench.baselines.recompute import chained
+from oshp_bench.baselines.pieces.recompute import chained
 
 WIDTH = 128
 _LOW = 48

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.recompute import chained
+from oshp_bench.baselines.pieces.recompute import chained
 
 
 class Backbone(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
-from oshp_bench.baselines.recompute import chained
+from oshp_bench.baselines.pieces.recompute import chained
 
 Depth = Literal[62, 69, 74]
 WIDTH = 256

@@ -137,10 +137,10 @@ def scores_of(result: Result, columns: list[str]) -> dict[str, float]:
 def report(result: Result) -> str:
     """The report; where the image cannot draw, its tables as text."""
     if all(find_spec(module) for module in DRAWING):
-        from oshp_bench.metrics.report import report_html
+        from oshp_bench.report import report_html
 
         return report_html(result)
-    from oshp_bench.metrics.tables import as_text, result_tables
+    from oshp_bench.report.tables import as_text, result_tables
 
     print(f"note: this image lacks {' or '.join(DRAWING)}; the report is its tables alone", file=sys.stderr)
     text = html.escape("\n".join(as_text(table) for table in result_tables(result.to_json())))

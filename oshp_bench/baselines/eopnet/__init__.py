@@ -1,0 +1,1 @@
+"""EOP-Net, its settings, the authors' release, and our variant."""

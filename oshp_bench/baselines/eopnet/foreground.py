@@ -1,0 +1,122 @@
+"""EOP-Net with a foreground gate (eopnet-fg): this project's own method, not the paper's.
+
+Novel classes are background in the fine masks of training, though the coarse masks say that they are human: EOP-Net
+learns to call them background, and does so at test (the paper's testing bias, Table 5). Four changes, each of which
+can be switched off, on the same network and data, at the same cost:
+
+1. ignore: the fine losses leave out pixels that are human and carry no base class.
+2. gate: at test, background is what the coarse space says; inside it the nearest prototype wins.
+3. rivals: there, the remembered prototypes of base classes that the support lacks compete too; what they win is
+   nothing that was asked for, hence background. It is what makes the gate usable in 1-way, too.
+4. layout: people are built alike, so the support's mask, brought from its person's box to the query's and blurred,
+   adds to the cosines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from oshp_bench.baselines.backbones.layers import Backbone, upsampled
+from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
+from oshp_bench.baselines.eopnet.readings import HUMAN
+from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings
+from oshp_bench.baselines.pieces.prototypes import IGNORE, MomentumPrototypes, class_weights, similarity, to_grid
+from oshp_bench.episodes.episodes import Way
+from oshp_bench.errors import OshpError
+
+# Below any cosine with its layout, and finite: a bilinear weight of 0 would make an infinite one NaN.
+_NEVER = 1e4
+# The layout is blurred over this part of the person's height, twice.
+_BLUR = 8
+
+
+@dataclass(frozen=True)
+class LaidOutTask(Task):
+    """A task with rivals after the classes that were asked for.
+
+    Attributes:
+        layout: float [1, K, h, w]: 1 where the support's mask has a slot's class, cut to the support's person.
+    """
+
+    layout: Tensor
+
+
+class EOPNetFG(EOPNet):
+    """EOP-Net with a foreground gate.
+
+    Raises:
+        OshpError: the coarse space, which gate and losses ask, is switched off; another reading than the paper's.
+    """
+
+    settings_type = EOPNetFGSettings
+    settings: EOPNetFGSettings
+
+    def __init__(self, backbone: Backbone, count: int, way: Way, settings: EOPNetFGSettings) -> None:
+        if not settings.parts.coarse:
+            raise OshpError("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
+        if settings.reading != "paper":
+            raise OshpError("eopnet-fg has no release to follow; leave reading at paper")
+        super().__init__(backbone, count, way, settings)
+        if settings.gate:
+            self.head, self.screening = "cosine behind the gate", None
+
+    def truth(self, masks: Tensor, coarse: Tensor, task: Task) -> Tensor:
+        """As EOPNet's, but human pixels without a base class are to be ignored."""
+        truth = super().truth(masks, coarse, task)
+        return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
+
+    def adapt(self, support: Features, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Task:
+        """As EOPNet's, with a prototype for every rival after those of the classes, and the support's layout."""
+        if not self.settings.gate:
+            return super().adapt(support, mask, coarse, classes)
+        rivals = [each for each in self._remembered() if each not in classes] if self.settings.rivals else []
+        task = super().adapt(support, mask, coarse, [*classes, *rivals])
+        grid = (support.fine.shape[2], support.fine.shape[3])
+        rows, columns = _box(to_grid(coarse, grid)[0] == HUMAN)
+        layout = class_weights(to_grid(mask, grid), task.asked)[:, :, rows, columns]
+        return LaidOutTask(task.fine, task.coarse, task.asked[:, : len(classes)], layout)
+
+    def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
+        """Cosines and layout: of the classes, and as background's those of the best rival; +inf where no human is."""
+        if not isinstance(task, LaidOutTask):
+            return super().parse(query, task, size)
+        grid = (query.fine.shape[2], query.fine.shape[3])
+        human = self.human(query, task, size)
+        closeness = similarity(query.fine, task.fine.vectors)
+        closeness = closeness + self.settings.layout * _laid_out(task.layout, to_grid(human[None], grid)[0])
+        closeness = closeness.masked_fill(~task.fine.present[:, :, None, None], -_NEVER)
+        closeness = upsampled(closeness, size)[0]
+        classes = task.asked.shape[1]
+        nothing = closeness.new_full((1, *size), -_NEVER)
+        background = torch.cat((nothing, closeness[classes:])).amax(0, keepdim=True)
+        return torch.cat((background.masked_fill(~human, torch.inf), closeness[:classes]))
+
+    def _remembered(self) -> list[int]:
+        """The classes that have a prototype from training."""
+        if not isinstance(self.memory, MomentumPrototypes):
+            return []
+        return torch.nonzero((self.memory.rows != 0).any(1)).flatten().tolist()
+
+
+def _box(human: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of the box around a person, bool [h, w]; all of them where there is none."""
+    lines = [torch.nonzero(human.any(axis)).flatten().tolist() or [0, human.shape[1 - axis] - 1] for axis in (1, 0)]
+    rows, columns = (slice(each[0], each[-1] + 1) for each in lines)
+    return rows, columns
+
+
+def _laid_out(layout: Tensor, human: Tensor) -> Tensor:
+    """Brings the support's layout [1, K, a, b] to the query's person, bool [h, w], and blurs it: [1, K, h, w]."""
+    rows, columns = _box(human)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    whole = layout.new_zeros(*layout.shape[:2], *human.shape)
+    whole[:, :, rows, columns] = functional.interpolate(layout, (height, width), mode="bilinear")
+    kernel = height // _BLUR | 1
+    for _ in range(2):
+        whole = functional.avg_pool2d(whole, kernel, 1, kernel // 2, count_include_pad=False)
+    return whole

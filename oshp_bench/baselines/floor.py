@@ -1,0 +1,79 @@
+"""Methods that look at no photo: the floor that every table shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oshp_bench.console import progress
+from oshp_bench.datasets.images import IGNORE, Mask, resize_nearest
+from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.episodes import Episode
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.manifest import Manifest
+
+# Rows and columns of the grid that the class prior is counted on.
+GRID = 128
+
+
+def background(episode: Episode) -> Mask:
+    """Calls every pixel of the query background: uint8 [H, W]."""
+    return np.zeros(episode.query_size, np.uint8)
+
+
+def copy_support(episode: Episode) -> Mask:
+    """Stretches the support's mask to the query's size by nearest neighbour: uint8 [H, W]; ignore becomes 0."""
+    copied = resize_nearest(episode.support_mask, *episode.query_size)
+    copied[copied == IGNORE] = 0
+    return copied
+
+
+@dataclass(frozen=True)
+class ClassPrior:
+    """Gives every place its most frequent class of the training masks, all stretched to one grid.
+
+    Attributes:
+        counts: int64 [classes, GRID, GRID]: in how many training masks a place holds a class, novel classes
+            counted as background.
+        class_ids: the class of every row of counts, ascending, 0 first.
+    """
+
+    counts: NDArray[np.int64]
+    class_ids: tuple[int, ...]
+
+    @classmethod
+    def of_training_masks(cls, manifest: Manifest, source: Source) -> ClassPrior:
+        """Counts the classes of all training masks: query_train and support_train.
+
+        Raises:
+            OshpError: every mask that is missing or damaged.
+        """
+        class_ids = manifest.class_ids
+        row = np.full(256, len(class_ids), np.intp)
+        row[list(class_ids)] = np.arange(len(class_ids))
+        row[list(manifest.ids_of("novel"))] = 0
+        # The last row takes pixels to ignore and is dropped.
+        counts = np.zeros((len(class_ids) + 1, GRID, GRID), np.int64)
+        places = np.indices((GRID, GRID))
+        problems: list[str] = []
+        training = (*manifest.pools["query_train"], *manifest.pools["support_train"])
+        for image_id in progress(training, "training masks"):
+            try:
+                mask = source.merged_mask(image_id)
+            except OshpError as error:
+                problems.extend(error.problems)
+                continue
+            counts[row[resize_nearest(mask, GRID, GRID)], *places] += 1
+        raise_problems(problems)
+        return cls(counts[:-1], class_ids)
+
+    def __call__(self, episode: Episode) -> Mask:
+        """Parses by place: classes that are not to be parsed count as background; ties go to the lower id."""
+        parsed = [self.class_ids.index(each) for each in episode.classes]
+        mine = self.counts[parsed]
+        rest = self.counts.sum(axis=0) - mine.sum(axis=0)
+        labels = np.array((0, *episode.classes), np.uint8)
+        best = labels[np.concatenate((rest[None], mine)).argmax(axis=0)]
+        return resize_nearest(best, *episode.query_size)

@@ -1,0 +1,1 @@
+"""What several learned methods are made of."""

@@ -1,0 +1,165 @@
+"""Prototypes: pooled from a support, remembered over training, compared with a query.
+
+Of N samples each has K slots, one class each; a slot's class may be absent from its sample. All sums are taken in
+float32 or better, whatever autocast does around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from oshp_bench.distributed import of_all_processes
+
+IGNORE = 255
+# The class of a slot that pads a sample with fewer classes than others.
+EMPTY = -1
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """The prototypes of N samples.
+
+    Attributes:
+        ids: int64 [N, K]: the slots' class ids.
+        vectors: float [N, K, C]; zero where the class has none.
+        present: bool [N, K]: has a prototype.
+        ranked: bool [N, K]: takes part in the softmax. In the paper's reading `present`, in the release's every slot.
+    """
+
+    ids: Tensor
+    vectors: Tensor
+    present: Tensor
+    ranked: Tensor
+
+
+def to_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings masks [N, H, W] to the feature grid [N, *size] by nearest neighbour: source index (i * H) // h."""
+    rows, columns = (
+        torch.arange(cells, device=masks.device) * pixels // cells
+        for cells, pixels in zip(size, masks.shape[1:], strict=True)
+    )
+    return masks[:, rows[:, None], columns]
+
+
+def present_classes(masks: Tensor) -> Tensor:
+    """The classes of every mask [N, h, w], ascending, without background: int64 [N, K], EMPTY-padded, K >= 1."""
+    found = [[each for each in mask.unique().tolist() if each not in (0, IGNORE)] for mask in masks]
+    most = max(1, *map(len, found))
+    return torch.tensor([each + [EMPTY] * (most - len(each)) for each in found], device=masks.device)
+
+
+def class_weights(masks: Tensor, ids: Tensor) -> Tensor:
+    """1 where a mask [N, h, w] has the slot's class: float [N, K, h, w]."""
+    return (masks[:, None] == ids[:, :, None, None]).float()
+
+
+def pooled(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Static prototypes, eqs. (1), (2), (11): weighted means of features [N, C, h, w] over weights [N, K, h, w].
+
+    Returns:
+        float [N, K, C], zero where no pixel has weight, and bool [N, K]: some pixel has.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        features = _precise(features)
+        weights = weights.to(features.dtype)
+        total = weights.sum((2, 3))
+        sums = torch.einsum("nkhw,nchw->nkc", weights, features)
+        return sums / total.clamp(min=1)[:, :, None], total > 0
+
+
+def similarity(features: Tensor, vectors: Tensor) -> Tensor:
+    """Eq. (4): cosine of features [N, C, h, w] and vectors [N, K, C]: [N, K, h, w]; 0 with a zero vector."""
+    with torch.autocast(features.device.type, enabled=False):
+        features = _precise(features)
+        vectors = functional.normalize(vectors, dim=2, eps=1e-8)
+        # Divided afterwards: a normalised copy of the features would have to be kept for the backward pass.
+        lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+        cosine: Tensor = torch.einsum("nkc,nchw->nkhw", vectors, features) / lengths.clamp(min=1e-8)
+        return cosine
+
+
+class StaticPrototypes(nn.Module):
+    """Uses the support's own prototypes: momentum switched off."""
+
+    def forward(self, static: Tensor, present: Tensor, ids: Tensor, fresh: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """See MomentumPrototypes."""
+        return static, present
+
+
+class MomentumPrototypes(StaticPrototypes):
+    """Momentum-updated prototypes, eq. (3), of the classes seen in training.
+
+    The memory goes through the samples one after the other, so that the second sample of a batch meets what the
+    first one left; with several processes it goes through all their samples, in order of rank, and stays the same
+    everywhere.
+
+    Args:
+        count: one more than the largest class id.
+        alpha: the momentum of the memory, in 0..1.
+
+    Attributes:
+        rows: float [count, C], by class id; a zero row was never stored, as those of novel classes.
+    """
+
+    rows: Tensor
+
+    def __init__(self, count: int, width: int, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.register_buffer("rows", torch.zeros(count, width))
+
+    def forward(self, static: Tensor, present: Tensor, ids: Tensor, fresh: bool) -> tuple[Tensor, Tensor]:
+        """The prototypes to use. In training they are also stored; the gradient flows through the static part.
+
+        Args:
+            static: float [N, K, C], the samples' own prototypes.
+            present: bool [N, K]: which of them there are.
+            ids: int64 [N, K].
+            fresh: warm-up: static prototypes are used and stored as they are.
+
+        Returns:
+            float [N, K, C] and bool [N, K]: which slots have a prototype.
+        """
+        if not self.training:
+            return self.recalled(static, present, ids, fresh)
+        return self.mixed(self._advanced(static, present, ids, fresh), static, fresh), present
+
+    def recalled(self, static: Tensor, present: Tensor, ids: Tensor, fresh: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """At test a stored prototype stands for its class whether or not the support shows it."""
+        stored = self.rows[ids.clamp(min=0)]
+        known = (stored != 0).any(-1) & (ids > EMPTY)
+        return torch.where(known[..., None], stored, static), present | known
+
+    def mixed(self, stored: Tensor, static: Tensor, fresh: bool) -> Tensor:
+        """Eq. (3): alpha p^d + (1 - alpha) p; p itself where nothing is stored yet, and in warm-up."""
+        if fresh:
+            return static
+        known = (stored != 0).any(-1, keepdim=True)
+        return torch.where(known, self.alpha * stored + (1 - self.alpha) * static, static)
+
+    @torch.no_grad()
+    def _advanced(self, static: Tensor, present: Tensor, ids: Tensor, fresh: bool) -> Tensor:
+        """Lets the memory learn all samples of all processes; what it held before each of ours: [N, K, C]."""
+        count, width = self.rows.shape
+        # One row a class instead of one a slot, so that all processes give tensors of one shape.
+        place = torch.where(present, ids, count)
+        dense = static.new_zeros(len(static), count + 1, width)
+        dense.scatter_(1, place[..., None].expand(-1, -1, width), static)
+        seen = torch.zeros_like(dense[..., 0], dtype=torch.bool).scatter_(1, place, True)
+        samples, first = of_all_processes(dense[:, :count])
+        shown, _ = of_all_processes(seen[:, :count])
+        rows, before = self.rows.clone(), []
+        for sample, there in zip(samples, shown, strict=True):
+            before.append(rows)
+            rows = torch.where(there[:, None], self.mixed(rows, sample, fresh), rows)
+        self.rows.copy_(rows)
+        mine = torch.stack(before)[first : first + len(static)]
+        return mine.gather(1, ids.clamp(min=0)[..., None].expand(-1, -1, width))
+
+
+def _precise(features: Tensor) -> Tensor:
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

@@ -1,0 +1,158 @@
+"""Writes predictions in the scorer's format, safely: what the scorer would refuse is refused here, at the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oshp_bench.datasets import images
+from oshp_bench.datasets.images import Mask
+from oshp_bench.datasets.palette import palette_bytes
+from oshp_bench.datasets.runs import label_counts
+from oshp_bench.episodes.episodes import WAYS, Episode, Way
+from oshp_bench.errors import OshpError
+from oshp_bench.files import read_json, readable_json, write_text
+from oshp_bench.manifest import Manifest
+from oshp_bench.untrusted import shown
+from oshp_bench.version import __version__
+
+FORMAT = "oshp-predictions/1"
+CARD = "predictions.json"
+
+
+class PredictionWriter:
+    """Writes the predictions of one method on one manifest; what is there already is kept.
+
+    A k-way prediction is `folder/kway/0000.png`, a 1-way prediction `folder/1way/0000.png`: 8-bit palette PNGs of
+    class ids at the query's size. `folder/predictions.json` says whose they are. Every file is written whole or not
+    at all, so a killed run goes on with `missing()`.
+
+    Args:
+        folder: made with the first prediction, if need be.
+        method: the method's name; it tells the folder's predictions from another method's.
+        way: "k" or "1".
+        network: what predictions.json says of the network that makes this way's predictions, such as the digest of
+            its checkpoint; it tells them from another network's. The two ways may come from two networks.
+
+    Raises:
+        OshpError: the folder holds predictions of another method, network or manifest, or of an unknown one.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        manifest: Manifest,
+        method: str,
+        way: Way,
+        network: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = Path(folder, f"{way}way")
+        self._manifest = manifest
+        self._way = way
+        self._names = {each.id: each.name for each in manifest.classes}
+        self._palette = palette_bytes(self._names.items())
+        self._card_path = Path(folder, CARD)
+        self._card = {
+            "format": FORMAT,
+            "method": method,
+            "manifest": manifest.name,
+            "version": manifest.version,
+            "test_digest": manifest.test_digest,
+            "made_by": f"oshp-bench {__version__}",
+        }
+        self._network = network
+        self._said = False
+        self._check_owner()
+
+    def missing(self) -> tuple[int, ...]:
+        """The indices of the pairs that have no prediction yet, ascending."""
+        there = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
+        return tuple(index for index, name in enumerate(self._manifest.pairs.names) if f"{name}.png" not in there)
+
+    def write(self, episode: Episode, mask: Mask) -> None:
+        """Writes the prediction for an episode.
+
+        Args:
+            mask: uint8 [H, W] of the query's size: k-way any class ids of the manifest, 1-way the target or 0.
+
+        Raises:
+            OshpError: the mask is of another type, size or labels, or the episode not one of these pairs.
+            OSError: the disk is full or read-only.
+        """
+        pairs, index = self._manifest.pairs, episode.index
+        if index >= len(pairs) or (episode.way, episode.query_id, episode.support_id) != (
+            self._way,
+            pairs.query[index],
+            pairs.support[index],
+        ):
+            raise OshpError(
+                f"pair {episode.name}: not the {self._way}-way pair of that name in {self._manifest.name};"
+                " give the writer episodes of the manifest's own pairs and of its way"
+            )
+        problem = self._problem(episode, mask)
+        if problem:
+            raise OshpError(f"pair {episode.name} ({self._way}-way): {problem}")
+        if not self._said:
+            self._say_whose()
+        images.write_mask(self.folder / f"{episode.name}.png", np.ascontiguousarray(mask), self._palette)
+
+    def _problem(self, episode: Episode, mask: Mask) -> str | None:
+        if not isinstance(mask, np.ndarray):
+            return f"the prediction is a {type(mask).__name__}; give a numpy array, uint8 [H, W]"
+        if mask.dtype != np.uint8:
+            return f"the prediction has dtype {mask.dtype}; class ids fit uint8: give mask.astype(np.uint8)"
+        if mask.shape != episode.query_size:
+            return (
+                f"the prediction has shape {list(mask.shape)}, the query {list(episode.query_size)};"
+                " give one class id a pixel at the query's own size"
+            )
+        target = episode.classes[0]
+        legal = self._names.keys() if self._way == "k" else {0, target}
+        illegal = [label for label in np.flatnonzero(label_counts(mask)).tolist() if label not in legal]
+        if not illegal:
+            return None
+        shown = ", ".join(map(str, illegal[:5])) + (", ..." if len(illegal) > 5 else "")
+        if self._way == "1":
+            return f"the prediction holds {shown}; give {target} where {self._names[target]} is and 0 elsewhere"
+        known = ", ".join(map(str, self._names))
+        return f"the prediction holds {shown}, no class of {self._manifest.name}; give class ids, which are {known}"
+
+    def _say_whose(self) -> None:
+        # Read again: the other way's writer may have written it.
+        card = read_json(self._card_path) if self._card_path.exists() else self._card
+        mine = card if self._network is None else {**card, self.folder.name: dict(self._network)}
+        if mine != card or not self._card_path.exists():
+            write_text(self._card_path, readable_json(mine))
+        self._said = True
+
+    def _check_owner(self) -> None:
+        folder = self._card_path.parent
+        if not self._card_path.exists():
+            if any((folder / f"{way}way").exists() for way in WAYS):
+                raise OshpError(f"{folder}: holds predictions, but no {CARD} that says whose; choose another folder")
+            return
+        card = read_json(self._card_path)
+        if not isinstance(card, dict) or card.get("format") != FORMAT:
+            raise OshpError(f'{self._card_path}: its "format" is not "{FORMAT}"; choose another folder')
+        for member in ("method", "manifest", "version", "test_digest"):
+            if card.get(member) != self._card[member]:
+                raise OshpError(
+                    f"{self._card_path}: the {member} is {str(card.get(member))[:80]!r}, not"
+                    f" {self._card[member]!r}; choose another folder"
+                )
+        if len(self.missing()) < len(self._manifest.pairs):
+            self._check_network(card.get(self.folder.name))
+
+    def _check_network(self, found: Any) -> None:
+        theirs, ours = (each if isinstance(each, Mapping) else {} for each in (found, self._network))
+        for member in (*ours, *theirs):
+            # A checkpoint may be moved; its digest says what it is.
+            if member != "checkpoint" and theirs.get(member) != ours.get(member):
+                raise OshpError(
+                    f"{self._card_path}: the {self._way}-way predictions come from another network, or another use of"
+                    f" it ({member} is {shown(theirs.get(member))}, not {shown(ours.get(member))}); choose another"
+                    " folder"
+                )

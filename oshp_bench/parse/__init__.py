@@ -1,0 +1,1 @@
+"""Parses a person's own photos with a checkpoint."""

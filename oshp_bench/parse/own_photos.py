@@ -1,0 +1,223 @@
+"""Parses a person's own photos by one annotated example, whatever its classes are called and numbered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oshp_bench.baselines.checkpoints import Checkpoint
+from oshp_bench.baselines.inference import NetworkMethod
+from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo, at_path, read_mask, read_photo
+from oshp_bench.datasets.runs import label_counts
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.files import read_json, read_toml
+from oshp_bench.untrusted import shown
+
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Example:
+    """A support of a person's own.
+
+    Attributes:
+        photo: uint8 [H, W, 3] RGB, upright.
+        mask: uint8 [H, W] of any numbers; 0 background, 255 not annotated.
+    """
+
+    photo: Photo
+    mask: Mask
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The classes in the mask, ascending."""
+        return tuple(each for each in np.flatnonzero(label_counts(self.mask)).tolist() if each not in (0, IGNORE))
+
+
+@dataclass(frozen=True)
+class OwnClass:
+    """A class of an example's mask.
+
+    Attributes:
+        number: stands for it in the example's mask and in those that are written.
+        row: the class id that the network is asked for.
+        learned: whether the network met the class in training.
+    """
+
+    number: int
+    name: str
+    row: int
+    learned: bool
+
+
+def read_example(photo_path: Path, mask_path: Path) -> Example:
+    """Reads a support's photo and its mask.
+
+    Raises:
+        OshpError: what is wrong with either, different sizes, or a mask without a class.
+    """
+    try:
+        photo = read_photo(photo_path, upright=True)
+    except ImageProblem as problem:
+        raise at_path(photo_path, problem) from problem
+    try:
+        mask = read_mask(mask_path)
+    except ImageProblem as problem:
+        raise at_path(mask_path, problem) from problem
+    if mask.shape != photo.shape[:2]:
+        raise OshpError(
+            f"{mask_path}: {mask.shape[1]}x{mask.shape[0]} pixels, but {photo_path} has"
+            f" {photo.shape[1]}x{photo.shape[0]} when it is upright; annotate the upright photo at its own size"
+        )
+    example = Example(photo, mask)
+    if not example.numbers:
+        raise OshpError(f"{mask_path}: holds no class (numbers from 1 to 254)")
+    return example
+
+
+def read_names(text: str) -> dict[int, str]:
+    """Names by number, from a text such as "5=cape,7=boots" or from a TOML or JSON file of such members.
+
+    Raises:
+        OshpError: everything that is wrong with them.
+    """
+    path = Path(text)
+    if path.suffix in (".toml", ".json"):
+        table: Any = read_toml(path) if path.suffix == ".toml" else read_json(path)
+        if not isinstance(table, dict):
+            raise OshpError(f'{path}: no table of names; write members such as "5" = "cape"')
+        members, origin = list(table.items()), str(path)
+    else:
+        parts = (each.partition("=") for each in text.split(","))
+        members, origin = [(number.strip(), name.strip()) for number, _, name in parts], "--names"
+    problems = [f"{origin}: {problem}" for member in members for problem in _name_problems(*member)]
+    raise_problems(problems)
+    names = {int(number): name for number, name in members}
+    for what, values in (("number", [int(number) for number, _ in members]), ("name", list(names.values()))):
+        twice = sorted({str(each) for each in values if values.count(each) > 1})
+        raise_problems(f"{origin}: the {what} {each} stands there twice" for each in twice)
+    return names
+
+
+def _name_problems(number: str, name: object) -> Iterable[str]:
+    # isdecimal alone takes digits of other scripts, too.
+    if not (number.isascii() and number.isdecimal() and 0 < int(number[:4]) < IGNORE):
+        yield f"{shown(number)} is no class number; write 1 to 254, such as 5=cape"
+    if not (isinstance(name, str) and name and name.isprintable() and len(name) <= _LONGEST_NAME):
+        yield f"{shown(name)} is no name of 1 to {_LONGEST_NAME} printable characters, such as 5=cape"
+
+
+def own_classes(numbers: Sequence[int], names: Mapping[int, str], checkpoint: Checkpoint) -> tuple[OwnClass, ...]:
+    """Tells which classes of an example the network met in training, and finds a row of the network for the others.
+
+    A class is one that the network learned if its name is; a number without a name has that of the checkpoint's
+    class id. The authors' checkpoints know no names: there a class id below their count means itself.
+
+    Args:
+        numbers: of the mask.
+        names: by number, as far as the user gave any.
+
+    Raises:
+        OshpError: two numbers mean one learned class, or more classes are new than the network has rows for.
+    """
+    trained_on, learned, count = checkpoint.card.manifest, checkpoint.learned, checkpoint.card.count
+    known = {each.id: each.name for each in trained_on.classes} if trained_on else {}
+    row_of = {known[each]: each for each in learned if each in known}
+    called = {each: names.get(each) or known.get(each) or f"class {each}" for each in numbers}
+    rows = {
+        number: row_of.get(name, number)
+        for number, name in called.items()
+        if name in row_of or (not known and number in learned)
+    }
+    twice = sorted({called[each] for each in rows if list(rows.values()).count(rows[each]) > 1})
+    raise_problems(f"two numbers of the mask mean {each}; give one of them another name with --names" for each in twice)
+    free = [each for each in range(1, count) if each not in learned]
+    new = [each for each in numbers if each not in rows]
+    if len(new) > len(free):
+        raise OshpError(
+            f"{len(new)} classes of the mask are new to the network, which has room for {len(free)}; choose some of"
+            " them with --class"
+        )
+    kept = {each for each in new if each in free}
+    rest = iter(each for each in free if each not in kept)
+    placed = rows | {each: each if each in kept else next(rest) for each in new}
+    return tuple(OwnClass(each, called[each], placed[each], each in rows) for each in numbers)
+
+
+class ExampleParser:
+    """Parses photos by one example: uint8 [H, W] of the classes' own numbers, 0 for background.
+
+    A k-way network parses all classes at once. A 1-way network parses one class after the other; a pixel that
+    several of them claim goes to one of them, see `claimed`.
+
+    Args:
+        side: the longer side that photos are brought to, in pixels; None for native size.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, example: Example, classes: Sequence[OwnClass], side: int | None) -> None:
+        self._method = NetworkMethod(checkpoint.network, side)
+        self._together = "k" in checkpoint.network.ways
+        self._example = example
+        self._classes = sorted(classes, key=lambda each: each.row)
+        self._rows = np.zeros(256, np.uint8)
+        self._rows[[each.number for each in classes]] = [each.row for each in classes]
+        self._rows[IGNORE] = IGNORE
+
+    def __call__(self, name: str, photo: Photo) -> Mask:
+        """Parses a photo, uint8 [H, W, 3]; its name tells it from others.
+
+        Raises:
+            OshpError: memory is too small.
+        """
+        rows = tuple(each.row for each in self._classes)
+        if self._together:
+            best = self._method.scores(self._shown(name, photo, rows)).argmax(0)
+        else:
+            best = claimed([self._method.scores(self._shown(name, photo, (row,))) for row in rows])
+        numbers = np.array([0, *(each.number for each in self._classes)], np.uint8)
+        return numbers.take(best.cpu().numpy())
+
+    def _shown(self, name: str, photo: Photo, rows: tuple[int, ...]) -> _Shown:
+        mask = self._rows.take(self._example.mask)
+        wanted = np.where(np.isin(mask, (*rows, IGNORE)), mask, 0).astype(np.uint8)
+        human = np.where(self._example.mask == IGNORE, IGNORE, self._example.mask > 0).astype(np.uint8)
+        return _Shown(f"query {name}", "support", rows, photo, self._example.photo, wanted, human)
+
+
+def claimed(scores: Sequence[Tensor]) -> Tensor:
+    """Which of several 1-way answers wins each pixel: int64 [H, W], 0 for background, i for scores[i - 1].
+
+    It is the one that is the furthest above its background; where background is out of the question for all, the
+    highest.
+
+    Args:
+        scores: float [2, H, W] each, background first.
+    """
+    claims = []
+    # In double precision, as a method may put what is out of the question very far away.
+    for background, foreground in (each.double() for each in scores):
+        claims.append(torch.where(background.isneginf(), foreground, foreground - background))
+    return torch.stack([torch.zeros_like(claims[0]), *claims]).argmax(0)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """See inference.Pictures."""
+
+    query_id: str
+    support_id: str
+    classes: tuple[int, ...]
+    query_photo: Photo
+    support_photo: Photo
+    support_mask: Mask
+    support_human: Mask
+
+    @property
+    def query_size(self) -> tuple[int, int]:
+        return self.query_photo.shape[0], self.query_photo.shape[1]

@@ -1,0 +1,321 @@
+"""oshp-score: manifest and predictions in, figures that can be trusted out."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from oshp_bench.console import DIRECTORY, FILE, Command
+from oshp_bench.errors import OshpError
+from oshp_bench.version import __version__
+
+if TYPE_CHECKING:
+    from oshp_bench.manifest import Manifest
+    from oshp_bench.manifest.truth import Truth
+    from oshp_bench.metrics.intervals import Difference, Resampling
+    from oshp_bench.metrics.result import Result
+    from oshp_bench.report.examples import Gallery
+
+FORMATS = ("table", "json", "csv", "latex", "markdown")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What the options ask for."""
+
+    manifest_name: str
+    truth_file: Path | None
+    root: Path | None
+    way: str | None
+    convention: str
+    allow_missing: bool
+    jobs: int
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        from oshp_bench.manifest import load_manifest
+
+        return load_manifest(self.manifest_name)
+
+    @cached_property
+    def truth(self) -> Truth:
+        from oshp_bench.manifest import manifest_path
+        from oshp_bench.manifest.truth import find_truth
+
+        return find_truth(self.manifest, manifest_path(self.manifest_name), self.truth_file, self.root)
+
+    def result(self, path: Path, resampling: Resampling) -> tuple[Result, dict[str, Any]]:
+        """The result of a prediction set or a matrices file (.npz), and how its run went."""
+        from oshp_bench.metrics.matrices import count_predictions, load_matrices
+        from oshp_bench.metrics.result import score_matrices
+
+        started = time.perf_counter()
+        if path.suffix == ".npz":
+            matrices, counted_as = load_matrices(path, self.manifest)
+            if counted_as != self.convention:
+                raise OshpError(f"{path}: counted in the convention {counted_as}; say --convention {counted_as}")
+        else:
+            matrices = count_predictions(
+                self.manifest,
+                self.truth,
+                path,
+                way=self.way,
+                convention=self.convention,
+                allow_missing=self.allow_missing,
+                jobs=self.jobs,
+            )
+        counted = time.perf_counter()
+        result = score_matrices(self.manifest, matrices, convention=self.convention, resampling=resampling)
+        seconds = {"counting": round(counted - started, 3), "figures": round(time.perf_counter() - counted, 3)}
+        return result, {"predictions": click.format_filename(path), "jobs": self.jobs, "seconds": seconds}
+
+    def floor(self, path: Path) -> dict[str, Any]:
+        """The result, as JSON and without intervals, of a set that is shown beside the others."""
+        from oshp_bench.metrics.intervals import Resampling
+        from oshp_bench.metrics.result import load_result
+        from oshp_bench.untrusted import shown
+
+        if path.suffix != ".json":
+            return self.result(path, Resampling(0))[0].to_json()
+        document = load_result(path)
+        manifest, convention = document["manifest"], document["options"]["convention"]
+        if (manifest["test_digest"], convention) != (self.manifest.test_digest, self.convention):
+            raise OshpError(
+                f"{path}: a result on {shown(manifest['name'])} {shown(manifest['version'])}, convention"
+                f" {shown(convention)}; it does not compare with {self.manifest.name} {self.manifest.version},"
+                f" convention {self.convention}"
+            )
+        return document
+
+
+@click.command(cls=Command)
+@click.argument("predictions", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--manifest", "manifest_name", required=True, help="Manifest file, or the name of a shipped one.")
+@click.option("--truth", type=FILE, help="Truth file; else the one beside the manifest, else built from --root.")
+@click.option("--root", type=DIRECTORY, help="Dataset folder, to build the truth from.")
+@click.option(
+    "--way", type=click.Choice(["k", "1"]), help="Score this way alone; its PNGs may lie in the folder itself."
+)
+@click.option("--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True)
+@click.option("--allow-missing", is_flag=True, help="Score missing predictions as all background.")
+@click.option(
+    "--resamples", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="0 = no intervals."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the resampling.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--out", type=DIRECTORY, help="Write result.json, matrices.npz and pairs.csv there.")
+@click.option("--sheet", type=FILE, help="Draw k-way episodes, best to worst, as a PNG (needs --root).")
+@click.option(
+    "--floor", "floors", type=click.Path(path_type=Path), multiple=True, help="Also show this result.json or folder."
+)
+@click.option(
+    "--from-matrices", "matrix_files", type=FILE, multiple=True, help="Score matrices.npz instead of pictures."
+)
+@click.option("--report", type=FILE, help="Write all of it as one HTML page, with pictures where photos are at hand.")
+@click.version_option(__version__, prog_name="oshp-bench")
+def main(
+    predictions: tuple[Path, ...],
+    manifest_name: str,
+    truth: Path | None,
+    root: Path | None,
+    way: str | None,
+    convention: str,
+    allow_missing: bool,
+    resamples: int,
+    seed: int,
+    jobs: int,
+    form: str,
+    out: Path | None,
+    sheet: Path | None,
+    floors: tuple[Path, ...],
+    matrix_files: tuple[Path, ...],
+    report: Path | None,
+) -> None:
+    """Score PREDICTIONS: a folder or zip with kway/0000.png ... and 1way/0000.png ..., or a submission.
+
+    Two of them give the paired difference (second minus first) with its interval and p-value.
+    """
+    given = [*predictions, *matrix_files]
+    if bool(predictions) == bool(matrix_files) or len(given) > 2:
+        raise click.UsageError("give one or two prediction sets, or one or two --from-matrices")
+    strange = [path for path in matrix_files if path.suffix != ".npz"]
+    if strange:
+        raise click.UsageError(f"{strange[0]}: --from-matrices takes the matrices.npz of an earlier --out")
+
+    from oshp_bench.metrics.intervals import Resampling
+    from oshp_bench.metrics.result import compare
+
+    if report:
+        from oshp_bench.report import check_report_extra
+
+        check_report_extra()
+    request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
+    results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
+    differences = compare(*results) if len(results) == 2 else {}
+    floor_documents = [(click.format_filename(path), request.floor(path)) for path in floors]
+    if out:
+        _write(out, results, runs, differences)
+    if sheet:
+        _draw(request, results[0], predictions[:1], sheet)
+    _note_missing(results, given)
+    documents = [(click.format_filename(path), result.to_json()) for path, result in zip(given, results, strict=True)]
+    if report:
+        gallery = _gallery(request, predictions) if predictions else None
+        _write_report(report, results, documents, floor_documents, differences, gallery)
+    _print(form, documents, floor_documents, differences)
+
+
+def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], sheet: Path) -> None:
+    from oshp_bench.datasets.sources import find_source
+    from oshp_bench.report.sheet import write_sheet
+
+    if not predictions:
+        raise click.UsageError("--sheet needs the predictions, not their matrices")
+    source = find_source(request.manifest.dataset, request.root)
+    write_sheet(result, predictions[0], request.truth, source, sheet)
+
+
+def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
+    """Where a report's pictures come from: with the dataset if it can be found, else masks alone."""
+    from oshp_bench.datasets.sources import find_source
+    from oshp_bench.metrics.predictions import open_predictions
+    from oshp_bench.report.examples import Gallery
+
+    try:
+        source = find_source(request.manifest.dataset, request.root)
+    except OshpError:
+        if request.root:
+            raise
+        click.echo("note: the report shows masks alone; its photos need --root", err=True)
+        source = None
+    sets = tuple(open_predictions(path, request.way, request.manifest) for path in predictions)
+    return Gallery(request.truth, sets, source)
+
+
+def _write_report(
+    file: Path,
+    results: Sequence[Result],
+    documents: Sequence[tuple[str, dict[str, Any]]],
+    floors: Sequence[tuple[str, dict[str, Any]]],
+    differences: Mapping[str, Difference],
+    gallery: Gallery | None,
+) -> None:
+    from oshp_bench.files import write_text
+    from oshp_bench.report import report_html
+
+    page = report_html(
+        results,
+        names=[name for name, _ in _titled(documents)],
+        floors=_titled(floors),
+        differences=differences or None,
+        gallery=gallery,
+        command=_typed(click.get_current_context()),
+    )
+    write_text(file, page)
+
+
+def _titled(documents: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Results under their methods' names instead of their paths, or under both where methods are the same."""
+    names = [document["method"]["name"] or Path(path).name for path, document in documents]
+    return [
+        (f"{name}, {path}" if names.count(name) > 1 else name, document)
+        for name, (path, document) in zip(names, documents, strict=True)
+    ]
+
+
+def _typed(context: click.Context) -> str:
+    """The command line that gives these options, whatever the shell made of the one that was typed."""
+    words = ["oshp-score"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = context.params[name]
+            for each in value if isinstance(value, tuple) else (value,):
+                words += parameter.opts[-1:] if isinstance(parameter, click.Option) else []
+                words += [] if each is True else [click.format_filename(str(each))]
+    return shlex.join(words)
+
+
+def _note_missing(results: Sequence[Result], given: list[Path]) -> None:
+    for path, result in zip(given, results, strict=True):
+        for way, names in result.matrices.missing.items():
+            click.echo(
+                f"note: {path}: {len(names)} of {len(result.pairs)} {way}-way predictions are missing and count as all"
+                f" background: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
+                err=True,
+            )
+
+
+def _write(
+    out: Path, results: Sequence[Result], runs: Sequence[dict[str, Any]], differences: dict[str, Difference]
+) -> None:
+    from oshp_bench.files import readable_json, write_text
+    from oshp_bench.metrics.matrices import save_matrices
+    from oshp_bench.metrics.result import per_pair_csv, save_result
+
+    folders = [out] if len(results) == 1 else [out / "first", out / "second"]
+    for folder, result, run in zip(folders, results, runs, strict=True):
+        save_matrices(result.matrices, result.manifest, result.convention, folder / "matrices.npz")
+        write_text(folder / "pairs.csv", per_pair_csv(result))
+        save_result(result, folder / "result.json", run)
+    if differences:
+        write_text(out / "comparison.json", readable_json(_differences_json(results, differences)))
+
+
+def _differences_json(results: Sequence[Result], differences: dict[str, Difference]) -> dict[str, Any]:
+    return {
+        "format": "oshp-comparison/1",
+        "first": results[0].matrices.digest,
+        "second": results[1].matrices.digest,
+        "signature": results[0].signature,
+        "test": "paired randomisation per query, two-sided; interval: expanded percentile bootstrap over queries",
+        "differences": {name: asdict(each) for name, each in differences.items()},
+    }
+
+
+def _print(
+    form: str,
+    documents: list[tuple[str, dict[str, Any]]],
+    floors: list[tuple[str, dict[str, Any]]],
+    differences: dict[str, Difference],
+) -> None:
+    from oshp_bench.report import tables
+
+    if form == "json":
+        import json
+
+        whole: dict[str, Any] = {"results": [document for _, document in documents]}
+        if floors:
+            whole["floor"] = [document for _, document in floors]
+        if differences:
+            whole["differences"] = {name: asdict(each) for name, each in differences.items()}
+        click.echo(json.dumps(whole, indent=1))
+        return
+    if form == "csv":
+        click.echo(tables.figures_csv([*documents, *floors]), nl=False)
+        return
+    render = tables.RENDERERS[form]
+    shown = []
+    for name, document in documents:
+        if len(documents) > 1:
+            shown.append(f"== {name}\n")
+        shown.extend(render(table) for table in tables.result_tables(document))
+        if form == "table":
+            shown.extend(render(table) for table in tables.diagnosis_tables(document))
+    if floors:
+        shown.append(render(tables.headline_table([*floors, *documents])))
+    if differences:
+        names = (documents[0][0], documents[1][0])
+        shown.append(render(tables.comparison_table(names, (documents[0][1], documents[1][1]), differences)))
+    click.echo("\n".join(shown))
+    if form == "table":
+        click.echo("\n".join(document["signature"] for _, document in documents))

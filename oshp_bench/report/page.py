@@ -1,0 +1,118 @@
+"""The report as one HTML file that needs nothing else: no network, no script."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+import PIL
+from markupsafe import Markup
+
+from oshp_bench.errors import OshpError
+from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.predictions import WAYS
+from oshp_bench.metrics.result import Result
+from oshp_bench.report import panels, tables, words
+from oshp_bench.report.content import NOTHING, Report, class_colour, confusion, report_of
+from oshp_bench.report.examples import Gallery
+from oshp_bench.report.pictures import episodes
+from oshp_bench.report.published import PublishedTable, published_table
+
+_HERE = Path(__file__).parent
+
+
+def report_html(
+    results: Result | Sequence[Result],
+    *,
+    names: Sequence[str] = (),
+    floors: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    published: PublishedTable | None = None,
+    differences: Mapping[str, Difference] | None = None,
+    gallery: Gallery | None = None,
+    command: str = "",
+) -> str:
+    """A report on a result, or on two of the same pairs that are compared (second minus first), as HTML.
+
+    The same input gives the same text, with the same versions of the libraries that draw.
+
+    Args:
+        results: as metrics.score or metrics.score_matrices give them.
+        names: how the prediction sets are called, of any origin; by default as their methods are.
+        floors: name and result JSON of sets to stand beside, of the same pairs and convention.
+        published: the paper's table to stand beside; by default the one that is about these pairs, if any.
+        differences: what metrics.compare gave for two results; by default they are compared here.
+        gallery: where pictures of episodes come from; None for a report without pictures.
+        command: what was typed, to stand under "Where this comes from".
+
+    Raises:
+        OshpError: results that cannot be compared, or images that cannot be read.
+    """
+    given = (results,) if isinstance(results, Result) else tuple(results)
+    called = tuple(names) or tuple(each.method["name"] or "predictions" for each in given)
+    table = published or published_table(given[0].manifest)
+    report = report_of(given, called, floors, table, differences, command)
+    if gallery and len(gallery.predictions) != len(given):
+        raise OshpError("a gallery needs the predictions of every result")
+    return _render(report, gallery)
+
+
+def _render(report: Report, gallery: Gallery | None) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "interval": words.interval,
+        "plain": words.plain,
+        "called": words.called,
+        "way_name": words.way_name,
+        "figure_name": words.figure_html,
+        "colour": class_colour,
+    }
+    kway, oneway = report.sets_of("k"), report.sets_of("1")
+    way, kinds = episodes(report, gallery) if gallery else ("", ())
+    style = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("theme.css", "report.css"))
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        nothing=NOTHING,
+        style=Markup(style),
+        way_names={way: dict(tables.WAYS)[key] for way, key in WAYS.items()},
+        stats=[(name, panels.stat(report, name)) for name in report.headline],
+        figure_tables=[list(tables.result_tables(each.document)) for each in report.sets],
+        comparison=_comparison(report),
+        class_panels=list(panels.class_panels(report)),
+        difference_panels=list(panels.difference_panels(report)),
+        bias_panels=list(panels.bias_panels(report)),
+        bias_tables=[tables.bias_table(each.document) for each in kway],
+        confusions=[(each, confusion(each, report.classes)) for each in kway],
+        size_panels=list(panels.size_panels(report)),
+        swap_panels=list(panels.swap_panels(report)),
+        foreground=[(each, tables.foreground_table(each.document)) for each in oneway],
+        episode_panels=list(panels.episode_panels(report)),
+        shown_way=way,
+        kinds=kinds,
+        photos=bool(gallery and gallery.source),
+        versions={
+            "Python": platform.python_version(),
+            "numpy": np.__version__,
+            "Pillow": PIL.__version__,
+            "matplotlib": matplotlib.__version__,
+        },
+    )
+
+
+def _comparison(report: Report) -> tables.Table | None:
+    if not report.differences:
+        return None
+    first, second = report.sets
+    names = (words.plain(first.name), words.plain(second.name))
+    return tables.comparison_table(names, (first.document, second.document), report.differences)

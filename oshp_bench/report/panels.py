@@ -1,0 +1,163 @@
+"""The plots of a report with their titles, and the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.predictions import WAYS
+from oshp_bench.metrics.result import Figure
+from oshp_bench.report import plots, tables
+from oshp_bench.report.canvas import variable
+from oshp_bench.report.content import NOTHING, Report, Row, ScoredSet, class_colour, destinations, swaps
+from oshp_bench.report.examples import EPISODE_FIGURE, episode_values
+from oshp_bench.report.words import figure_html, figure_name, percent, plain, way_name
+
+_WAY_NAMES = dict(tables.WAYS)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot with a title, the sets that it shows, and the numbers behind it."""
+
+    title: str | Markup
+    plot: Markup
+    sets: tuple[ScoredSet, ...]
+    numbers: tables.Table | None = None
+
+
+def stat(report: Report, name: str) -> Markup:
+    """The sets, the floor and the published methods by one headline figure; nothing if there is one row alone."""
+    rows: list[plots.Dot] = []
+    for row in report.rows:
+        figure = row.figures.get(name, NOTHING)
+        if figure.value is None and row.kind == "published":
+            continue
+        group = "" if row.kind == "set" else "floor" if row.kind == "floor" else _published_group(report, row, name)
+        mark = "first" if row.kind == "set" and len(report.sets) == 2 and not rows else row.kind
+        text = percent(figure.value, 1 if row.kind == "published" else 2)
+        rows.append(plots.Dot(row.name, figure, text, mark, group))
+    if len(rows) < 2:
+        return Markup()
+    said = "; ".join(f"{plain(row.label)} {row.text}" for row in rows if row.mark in ("set", "first"))
+    title = f"{way_name(name)} {figure_name(name)} in percent"
+    label = f"{title}: {said}; {len(rows)} rows. The table below holds the numbers."
+    return plots.dots(rows, f"stat-{name.replace('/', '-').replace('_', '-')}", label)
+
+
+def _published_group(report: Report, row: Row, name: str) -> str:
+    fold = "both folds" if name in row.for_both_folds else f"fold {report.manifest.fold}"
+    return f"published, {fold}"
+
+
+def class_panels(report: Report) -> Iterator[Panel]:
+    """IoU by class, a panel a way."""
+    for way in report.ways:
+        key, sets = WAYS[way], report.sets_of(way)
+        rows = []
+        for each in report.classes:
+            figures = tuple(one.result.figures[f"{key}/iou/{each.id}"] for one in sets)
+            text = percent(figures[-1].value, 1)
+            rows.append(plots.Bar(each.name, class_colour(each.name), figures, text, _group(each.role)))
+        label = f"{_WAY_NAMES[key]} IoU by class in percent: " + "; ".join(f"{row.label} {row.text}" for row in rows)
+        yield Panel(_WAY_NAMES[key], plots.bars(rows, f"classes-{key}", label), sets)
+
+
+def difference_panels(report: Report) -> Iterator[Panel]:
+    """Paired differences of means and classes, a panel a way that both sets have."""
+    for way in report.ways:
+        key = WAYS[way]
+        means = [name for name in tables.HEADLINE if name in report.differences and name.startswith(f"{key}/")]
+        groups = [("means", figure_name(name).removeprefix("C_"), name) for name in means]
+        groups += [(_group(each.role), each.name, f"{key}/iou/{each.id}") for each in report.classes]
+        rows = [
+            _difference_row(label, report.differences[name], group)
+            for group, label, name in groups
+            if name in report.differences
+        ]
+        if rows:
+            label = f"{_WAY_NAMES[key]} difference, second minus first, in points: "
+            label += "; ".join(f"{row.label} {row.text}" for row in rows)
+            plot = plots.dots(rows, f"differences-{key}", label, around_zero=True)
+            yield Panel(_WAY_NAMES[key], plot, ())
+
+
+def _difference_row(label: str, difference: Difference, group: str) -> plots.Dot:
+    low, high = difference.low, difference.high
+    mark = "better" if low is not None and low > 0 else "worse" if high is not None and high < 0 else "unclear"
+    figure = Figure(difference.value, low, high)
+    return plots.Dot(label, figure, percent(difference.value, 1, sign=True), mark, group)
+
+
+def bias_panels(report: Report) -> Iterator[Panel]:
+    """Where the pixels of novel, and of base, classes go in k-way: two panels a set."""
+    for number, each in enumerate(report.sets_of("k")):
+        for role in ("novel", "base"):
+            mine = [one for one in report.classes if one.role == role]
+            rows = []
+            for name, classes in ((f"all {role}", mine), *((one.name, [one]) for one in mine)):
+                parts = tuple((share, variable(part)) for part, share in destinations(each, classes).items())
+                rows.append(plots.Shares(name, parts))
+            said = "; ".join(f"{row.label} {percent(row.parts[0][0], 0)}" for row in rows if row.parts)
+            label = f"Where the pixels of {role} classes go, k-way; percent that is parsed right: {said}"
+            yield Panel(f"{role} classes", plots.shares(rows, f"bias-{role}-{number}", label, left=100), (each,))
+
+
+def size_panels(report: Report) -> Iterator[Panel]:
+    """IoU by thirds of the class's area, a panel a way and set."""
+    for way in report.ways:
+        key = WAYS[way]
+        for number, each in enumerate(report.sets_of(way)):
+            sizes = each.result.diagnosis[key]["sizes"]
+            of_class = {row["class"]: row for row in sizes["classes"]}
+            rows = [plots.Steps("all", variable("accent"), tuple(sizes["mean"].values()), "mean of classes")]
+            for one in report.classes:
+                if one.role != "background":
+                    values = tuple(of_class[one.name][size] for size in ("small", "medium", "large"))
+                    rows.append(plots.Steps(one.name, class_colour(one.name), values, _group(one.role)))
+            small, medium, large = (percent(value, 1) for value in rows[0].values)
+            label = (
+                f"{_WAY_NAMES[key]} IoU where the class is small, medium and large in the query, in percent; mean of"
+                f" classes {small}, {medium}, {large}"
+            )
+            plot = plots.steps(rows, f"sizes-{key}-{number}", label)
+            yield Panel(_WAY_NAMES[key], plot, (each,), tables.size_table(each.document, key))
+
+
+def swap_panels(report: Report) -> Iterator[Panel]:
+    """The most confused pairs of classes in k-way, a panel a set."""
+    for number, each in enumerate(report.sets_of("k")):
+        rows = []
+        for pair in swaps(each):
+            parts = tuple((share, class_colour(name)) for name, share in pair)
+            text = percent(sum(share for share, _ in parts), 1)
+            rows.append(plots.Shares(" / ".join(name for name, _ in pair), parts, text))
+        if rows:
+            label = "Most confused pairs of classes, share of both's pixels in percent: "
+            label += "; ".join(f"{row.label} {row.text}" for row in rows)
+            plot = plots.shares(rows, f"swaps-{number}", label, left=150, whole=None)
+            yield Panel("k-way", plot, (each,), tables.similar_table(each.document))
+
+
+def episode_panels(report: Report) -> Iterator[Panel]:
+    """How the figure of single episodes spreads, a panel a way."""
+    for way in report.ways:
+        key, sets = WAYS[way], report.sets_of(way)
+        values = [episode_values(each.result, way) for each in sets]
+        known = values[-1][~np.isnan(values[-1])]
+        quarters = [percent(float(np.percentile(known, at)) if len(known) else None, 1) for at in (25, 50, 75)]
+        figure = f"{key}/{EPISODE_FIGURE[way]}"
+        label = (
+            f"{way_name(figure)} {figure_name(figure)} of {len(known)} episodes as a histogram; a quarter lies below"
+            f" {quarters[0]}, half below {quarters[1]}, three quarters below {quarters[2]} percent"
+        )
+        title = Markup("{} {}").format(way_name(figure), figure_html(figure))
+        yield Panel(title, plots.histogram(values, f"episodes-{key}", label), sets)
+
+
+def _group(role: str) -> str:
+    return role if role == "background" else f"{role} classes"

@@ -1,0 +1,135 @@
+"""The best, median and worst episodes as pictures that are part of the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from oshp_bench.datasets.images import Mask, Photo, mask_png, resize_nearest
+from oshp_bench.datasets.palette import palette_bytes
+from oshp_bench.manifest import Manifest
+from oshp_bench.metrics.scores import Floats
+from oshp_bench.report.content import Report
+from oshp_bench.report.examples import Example, Gallery, Ranking, episode_values
+
+# Six episodes of at most six pictures within this box: a megabyte or two at the very most.
+_BOX = (300, 400)
+_OF_EACH_KIND = 2
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture.
+
+    Attributes:
+        set_index: of a prediction, whose it is; None for the rest.
+        address: "data:image/...".
+        alt: what is seen.
+    """
+
+    caption: str
+    set_index: int | None
+    address: str
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An episode on the page.
+
+    Attributes:
+        values: its figure, one a set.
+        target: the class that it was drawn for, which 1-way parses.
+    """
+
+    pair: str
+    query: str
+    support: str
+    target: str
+    values: tuple[float, ...]
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Episodes of one kind, such as "Best"."""
+
+    title: str
+    episodes: tuple[Shown, ...]
+
+
+def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[Kind, ...]]:
+    """The way that is shown, k-way if there is one, and its best, median and worst episodes.
+
+    Of two sets: the episodes that the second one gains, and loses, most in.
+    """
+    way = next(each for each in report.ways if len(report.sets_of(each)) == len(report.sets))
+    values = [episode_values(each.result, way) for each in report.sets]
+    ranking = Ranking(values[-1] if len(values) == 1 else values[1] - values[0], report.sets[0].result.pairs.query)
+    best, median, worst = ranking.extremes(_OF_EACH_KIND)
+    names = ("Best", "Median", "Worst") if len(values) == 1 else ("Most gained", "Median difference", "Most lost")
+    order = zip(names, (best, median, worst), strict=True)
+    return way, tuple(
+        Kind(title, tuple(_shown(report, gallery, way, pair, values) for pair in pairs)) for title, pairs in order
+    )
+
+
+def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequence[Floats]) -> Shown:
+    result = report.sets[0].result
+    example = gallery.example(result, way, pair)
+    target = result.pairs.target[pair]
+    return Shown(
+        pair=result.pairs.name(pair),
+        query=example.query,
+        support=example.support,
+        target=next(each.name for each in report.manifest.classes if each.id == target),
+        values=tuple(float(each[pair]) for each in values),
+        tiles=tuple(tiles(example, report.manifest)),
+    )
+
+
+def tiles(example: Example, manifest: Manifest) -> Iterator[Tile]:
+    """An episode's pictures from left to right, each within a box of 300 x 400 pixels."""
+    pictures: list[tuple[str, int | None, Photo | Mask | None]] = [
+        ("support", None, example.support_photo),
+        ("its mask", None, example.support_mask),
+        ("query", None, example.query_photo),
+        ("truth", None, example.truth),
+        *(("prediction", number, mask) for number, mask in enumerate(example.predictions)),
+    ]
+    for caption, number, picture in pictures:
+        if picture is None:
+            continue
+        height, width = _within_box(*picture.shape[:2])
+        if picture.ndim == 3:
+            address, alt = _photo(picture, height, width), f"photo of the {caption}"
+        else:
+            held = set(np.unique(picture).tolist())
+            names = ", ".join(each.name for each in manifest.classes[1:] if each.id in held)
+            address, alt = _mask(picture, manifest, height, width), f"{caption}: {names or 'background alone'}"
+        yield Tile(caption, number, address, alt, width, height)
+
+
+def _within_box(height: int, width: int) -> tuple[int, int]:
+    scale = min(1.0, _BOX[0] / width, _BOX[1] / height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _photo(photo: Photo, height: int, width: int) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS).save(buffer, "WEBP", quality=70, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _mask(mask: Mask, manifest: Manifest, height: int, width: int) -> str:
+    png = mask_png(
+        resize_nearest(mask, height, width), palette_bytes((each.id, each.name) for each in manifest.classes)
+    )
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,61 @@
+"""Numbers and names as they stand on the page."""
+
+from __future__ import annotations
+
+import re
+from unicodedata import east_asian_width
+
+from markupsafe import Markup, escape
+
+from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.result import Figure
+from oshp_bench.report import tables
+
+_LONGEST_NAME = 60
+_WAYS = dict(tables.WAYS)
+
+
+def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """A fraction in percent, with a true minus; a dash for None."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(figure: Figure | Difference, *, sign: bool = False) -> str:
+    """The ends of an interval, "" if there is none."""
+    if figure.low is None or figure.high is None:
+        return ""
+    return f"{percent(figure.low, sign=sign)} to {percent(figure.high, sign=sign)}"
+
+
+def plain(text: object, columns: int = _LONGEST_NAME) -> str:
+    """A text of unknown origin on one line of at most so many columns, without signs that steer the writing."""
+    kept: list[str] = []
+    width = 0
+    for sign in str(text):
+        width += 2 if east_asian_width(sign) in "WF" else 1
+        if width > columns:
+            return "".join(kept[:-1]).rstrip() + "…"
+        kept.append(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}")
+    return "".join(kept)
+
+
+def called(text: object, columns: int = _LONGEST_NAME) -> Markup:
+    """A plain text as HTML that does not turn the direction of the writing around it."""
+    return Markup("<bdi>{}</bdi>").format(plain(text, columns))
+
+
+def way_name(figure: str) -> str:
+    """The way of a figure such as "kway/novel_miou": "k-way"."""
+    return _WAYS[figure.partition("/")[0]]
+
+
+def figure_name(figure: str) -> str:
+    """The name of a figure such as "kway/novel_miou" without its way: "C_novel mIoU"."""
+    return tables.NAMES[figure.partition("/")[2]]
+
+
+def figure_html(figure: str) -> Markup:
+    """The name of a figure with its indices set low."""
+    return Markup(re.sub(r"C_(\w+)", r"C<sub>\1</sub>", str(escape(figure_name(figure)))))
