@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,42 @@ def test_no_condition_asks_for_a_dataset_by_name(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def _documented() -> list[str]:
+    """Every file and folder that docs/architecture.md lists; a folder ends with a slash.
+
+    A file has its own line with a description, unless several with one purpose share a line.
+    """
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    _, block = page.split("```\noshp_bench/\n")
+    found: list[str] = []
+    folders: list[str] = []
+    for line in block.split("```")[0].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        names, _, about = line.strip().partition("  ")
+        assert about or len(names.split()) > 1, f"{names} has no description"
+        found += ["".join([*folders[:depth], name]) for name in names.split()]
+        if names.endswith("/"):
+            folders = [*folders[:depth], names]
+    return found
+
+
+def test_the_list_of_files_is_complete() -> None:
+    files = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.name != "__init__.py" and "__pycache__" not in path.parts
+    }
+    folders = {f"{parent}/" for file in files for parent in Path(file).parents if parent.name}
+    assert sorted(_documented()) == sorted(files | folders)
+
+
+def test_the_floors_are_those_of_the_page() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    floors = re.search(r"^```\nleaderboard\n.*?```", page, re.DOTALL | re.MULTILINE)
+    assert floors
+    assert [{*line.split()} for line in floors.group().splitlines()[1:-1]] == [{*floor} for floor in reversed(FLOORS)]
 
 
 @pytest.mark.parametrize("wing", ["tailor", "manifest", "baselines", "parse", "report", "training"])
