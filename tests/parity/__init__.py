@@ -1,0 +1,1 @@
+"""How each method is checked against the numbers of its official code: one module a method, with one `check`."""
