@@ -1,21 +1,35 @@
-# make demo    sets up everything and runs the main job on the embedded dataset
-# make test    sets up everything and runs all checks
-
 PYTHON ?= python3
 VENV ?= .venv
+# Test processes; each computes on one thread.
+JOBS ?= auto
 BIN := $(VENV)/bin
+RUN := PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1
+PYTEST := $(RUN) pytest --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: demo test
+.PHONY: help demo fast test format docs
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/ready
+help:  ## lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready  ## runs the main job on the embedded dataset: tailor, predict, train, score
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
 
-test: $(VENV)/ready
+fast: $(VENV)/ready  ## runs the fast tests; they need no data
+	$(PYTEST) -m "not slow"
+
+test: $(VENV)/ready  ## runs ruff, mypy and all tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest
+	$(PYTEST)
+
+format: $(VENV)/ready  ## formats the code and mends what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/ready  ## checks the Markdown pages: links, commands and what they print
+	$(PYTEST) tests/test_docs_links.py tests/test_docs_commands.py tests/test_readme.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
