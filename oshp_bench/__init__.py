@@ -8,11 +8,11 @@ from oshp_bench.lazy import imported_at_first_use
 from oshp_bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oshp_bench.baselines.methods import Method as Method
     from oshp_bench.datasets.sources import find_source as find_source
     from oshp_bench.episodes.episodes import Episode as Episode
     from oshp_bench.episodes.episodes import Episodes as Episodes
     from oshp_bench.episodes.episodes import ImageCache as ImageCache
+    from oshp_bench.episodes.episodes import Method as Method
     from oshp_bench.episodes.writer import PredictionWriter as PredictionWriter
     from oshp_bench.errors import OshpError as OshpError
     from oshp_bench.manifest import Manifest as Manifest
@@ -22,7 +22,7 @@ _HOMES = {
     "Episode": "episodes.episodes",
     "Episodes": "episodes.episodes",
     "ImageCache": "episodes.episodes",
-    "Method": "baselines.methods",
+    "Method": "episodes.episodes",
     "PredictionWriter": "episodes.writer",
     "find_source": "datasets.sources",
     "OshpError": "errors",

@@ -111,7 +111,7 @@ def test_everything_else_was_trained_with() -> None:
     """A setting that is added has to be put on one side or the other."""
     free = {each.name for each in fields(EOPNetFGSettings) if each.metadata}
     trained = {each.name for each in fields(EOPNetFGSettings)} - free
-    assert free == {"gate", "rivals", "layout"}
+    assert free == {"screening", "gate", "rivals", "layout"}
     for name in trained:
         with pytest.raises(OshpError, match=f"'{name}' is no setting of eopnet-fg that may change"):
             changed_at_test(EOPNetFGSettings(), [f"{name}=1"], "eopnet-fg")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oshp_bench import Episodes, find_source, load_manifest
 from oshp_bench.baselines.eopnet.released import load_released, released_way, renamed
-from oshp_bench.baselines.methods import find_method
+from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 
@@ -93,7 +93,7 @@ def test_oshp_predict_takes_the_authors_file(test_data: Path, tmp_path: Path, wa
     state["prototype"][list(manifest.ids_of("base"))] = 1.0
     path = tmp_path / f"atr_{way}.pth"
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, path)
-    recipe = find_method(str(path))
+    recipe = find_method(str(path), Use())
     assert (recipe.name, recipe.ways) == ("eopnet", (way,))
     about = {name: value for name, value in (recipe.about or {}).items() if name != "digest"}
     parameters = sum(each.numel() for each in load_released(state, ORIGIN).parameters())
@@ -106,6 +106,11 @@ def test_oshp_predict_takes_the_authors_file(test_data: Path, tmp_path: Path, wa
         "head": "NPM",
         "screening": True,
         "photo_side": None,
+    }
+    unscreened = find_method(str(path), Use(changes=("screening=false",))).about or {}
+    assert {name: unscreened[name] for name in ("screening", "changed")} == {
+        "screening": False,
+        "changed": {"screening": False},
     }
     recipe.check(manifest)
     with pytest.raises(OshpError, match="novel in demo_fold2"):

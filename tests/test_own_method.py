@@ -13,7 +13,7 @@ from slow_scorer import DEFAULT, SlowPair, slow_score
 from tiny import manifest_of
 
 from oshp_bench import Episodes, Manifest, Method, find_source
-from oshp_bench.baselines.methods import METHODS
+from oshp_bench.baselines.registry import named
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import save_manifest
 
@@ -64,7 +64,7 @@ def test_the_method_of_the_guide_beats_the_floor(tiny_spec: Spec, tiny_root: Pat
         for way in ("kway", "1way")
     ]
     own = scores(manifest, tiny_root, *predictions)
-    for recipe in METHODS.values():
-        floor = scores_of(recipe.build(manifest, find_source(manifest.dataset, tiny_root)), manifest, tiny_root)
+    for known in named("rule").values():
+        floor = scores_of(known.load()(manifest, find_source(manifest.dataset, tiny_root)), manifest, tiny_root)
         for figure in ("kway/human_miou", "kway/novel_miou", "1way/human_miou", "1way/novel_miou"):
-            assert own[figure] > floor[figure], (recipe.name, figure)
+            assert own[figure] > floor[figure], (known.name, figure)

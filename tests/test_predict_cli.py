@@ -26,7 +26,7 @@ from tiny import manifest_of
 
 from oshp_bench import Episode, Episodes, Manifest, OshpError, PredictionWriter, find_source
 from oshp_bench.baselines.cli import main
-from oshp_bench.baselines.floor import GRID, ClassPrior, copy_support
+from oshp_bench.baselines.floor import GRID, ClassPrior, parse_by_copy
 from oshp_bench.datasets.images import IGNORE, read_mask
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.datasets.palette import colour_of
@@ -134,7 +134,7 @@ def test_copy_support_does_not_copy_ignored_pixels(source: Source, tmp_path: Pat
     mask[0] = IGNORE
     Image.fromarray(mask).save(tmp_path / "masks" / "060.png")
     (episode,) = Episodes(Pairs(("060",), ("060",), (1,), ((1,),)), replace(source, root=tmp_path), "k")
-    assert copy_support(episode).tolist() == [[0] * width, *[[1] * width] * (height - 1)]
+    assert parse_by_copy(episode).tolist() == [[0] * width, *[[1] * width] * (height - 1)]
 
 
 def test_background_is_background(manifest_file: Path, manifest: Manifest, source: Source, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_class_has_one_colour_in_every_dataset(copied: Path, tiny_root: Path, 
     other = parse_spec(content, "other.toml")
     manifest = manifest_of(other, tiny_root)
     (episode,) = Episodes(manifest.pairs, find_source(other.dataset, tiny_root), "k", [0])
-    PredictionWriter(tmp_path / "other", manifest, "copy-support", "k").write(episode, copy_support(episode))
+    PredictionWriter(tmp_path / "other", manifest, "copy-support", "k").write(episode, parse_by_copy(episode))
     with Image.open(copied / "kway" / "0000.png") as ours, Image.open(tmp_path / "other/kway/0000.png") as theirs:
         here, there = np.asarray(ours.convert("RGB")), np.asarray(theirs.convert("RGB"))
         assert (1 in np.asarray(ours), 9 in np.asarray(theirs)) == (True, True)

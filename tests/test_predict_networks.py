@@ -24,8 +24,8 @@ from tiny import manifest_of
 from oshp_bench import Episodes, Manifest, PredictionWriter, find_source, load_manifest
 from oshp_bench.baselines.checkpoints import TrainedOn, untrained
 from oshp_bench.baselines.cli import main
-from oshp_bench.baselines.methods import METHODS, find_method
-from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.registry import METHODS
+from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.datasets.images import read_mask
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.episodes.episodes import WAYS, Way
@@ -51,9 +51,9 @@ def files(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begun(folder: Path, manifest: Manifest, root: Path, method: str | Path, way: Way, *options: Any) -> Path:
+def begun(folder: Path, manifest: Manifest, root: Path, method: str | Path, way: Way, **use: Any) -> Path:
     """A folder in which all but the pairs of TODO look done, by this method."""
-    recipe = find_method(str(method), *options)
+    recipe = find_method(str(method), Use(**use))
     writer = PredictionWriter(folder, manifest, recipe.name, way, recipe.about)
     (episode,) = Episodes(manifest.pairs, find_source(manifest.dataset, root), way, [1])
     writer.write(episode, np.zeros(episode.query_size, np.uint8))
@@ -104,7 +104,7 @@ def test_a_checkpoint_predicts_its_way_at_native_size_and_says_how(
         f"Score them: oshp-score {folder} --manifest {files / 'tiny_fold1.json'} --root {tiny_root}",
     ]
     source = find_source(manifest.dataset, tiny_root)
-    method = find_method(str(files / "k.safetensors")).build(manifest, source)
+    method = find_method(str(files / "k.safetensors"), Use()).build(manifest, source)
     found = set()
     for episode in Episodes(manifest.pairs, source, "k", TODO):
         mask = read_mask(folder / "kway" / f"{episode.name}.png")
@@ -167,7 +167,7 @@ def test_another_checkpoint_does_not_go_on(
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
     for checkpoint, options, why in (
         ("k2.safetensors", (), "(digest is 'sha256:"),
-        ("k.safetensors", ("--no-screening",), "(screening is True, not False)"),
+        ("k.safetensors", ("--set", "screening=false"), "(screening is True, not False)"),
     ):
         result = predict(files / checkpoint, folder, files, tiny_root, *options)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
@@ -176,7 +176,7 @@ def test_another_checkpoint_does_not_go_on(
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     # Nothing is lost where nothing has been predicted.
     shutil.rmtree(folder / "kway")
-    writer = find_method(str(files / "k2.safetensors"))
+    writer = find_method(str(files / "k2.safetensors"), Use())
     assert PredictionWriter(folder, load_manifest(files / "tiny_fold1.json"), "eopnet", "k", writer.about).missing()
 
 
@@ -197,8 +197,8 @@ def test_a_network_does_not_go_on_where_nobody_says_which_it_was(
 def test_screening_can_be_switched_off(
     predicted: tuple[Path, Result], files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:
-    folder = begun(tmp_path / "preds", manifest, tiny_root, files / "k.safetensors", "k", None, False)
-    result = predict(files / "k.safetensors", folder, files, tiny_root, "--no-screening")
+    folder = begun(tmp_path / "preds", manifest, tiny_root, files / "k.safetensors", "k", changes=("screening=false",))
+    result = predict(files / "k.safetensors", folder, files, tiny_root, "--set", "screening=false")
     assert "; coarse screening off; " in result.stdout
     assert json.loads((folder / "predictions.json").read_text())["kway"]["screening"] is False
     screened = removed = 0
@@ -224,7 +224,7 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     paths = {name: save_drawn(tmp_path / f"{name}.safetensors", card) for name, card in cards.items()}
     options = ("--set", "layout=0", "--set", "rivals=false")
     changed = begun(
-        tmp_path / "changed", manifest, tiny_root, paths["trained"], "k", None, True, ["layout=0", "rivals=false"]
+        tmp_path / "changed", manifest, tiny_root, paths["trained"], "k", changes=("layout=0", "rivals=false")
     )
     result = predict(paths["trained"], changed, files, tiny_root, *options)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -242,8 +242,8 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     result = predict(paths["trained"], tmp_path / "none", files, tiny_root, "--set", "alpha=1", "--set", "gate=2")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
-        "error: --set: 'alpha' is no setting of eopnet-fg that may change after training; gate, rivals, layout can be"
-        " set",
+        "error: --set: 'alpha' is no setting of eopnet-fg that may change after training; screening, gate, rivals,"
+        " layout can be set",
         "error: --set: gate is 2, not true or false",
     ]
 
@@ -254,7 +254,7 @@ def test_photos_can_have_another_side_than_in_validation(
     """As if the checkpoint had been validated so; a folder keeps to one side."""
     made = save_drawn(tmp_path / "k.safetensors", card_of(manifest, "k", test_side=64))
     as_made = begun(tmp_path / "made", manifest, tiny_root, made, "k")
-    other = begun(tmp_path / "other", manifest, tiny_root, files / "k.safetensors", "k", None, True, [], 64)
+    other = begun(tmp_path / "other", manifest, tiny_root, files / "k.safetensors", "k", side=64)
     own = begun(tmp_path / "own", manifest, tiny_root, files / "k.safetensors", "k")
     assert predict(made, as_made, files, tiny_root).exit_code == 0
     assert predict(files / "k.safetensors", other, files, tiny_root, "--side", "64").exit_code == 0
@@ -266,15 +266,9 @@ def test_photos_can_have_another_side_than_in_validation(
     assert "(photo_side is 64, not 40)" in result.stderr
 
 
-def test_what_has_no_screening_or_no_network_refuses_the_option(
-    files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
-) -> None:
-    model = {"parts": {"coarse": False}}
-    path = save_drawn(tmp_path / "plain.safetensors", card_of(manifest, model=model))
-    result = predict(path, tmp_path / "preds", files, tiny_root, "--no-screening")
-    assert result.stderr == f"error: {path}: eopnet has no coarse screening; leave --no-screening away\n"
-    refusal = "error: copy-support has no network; leave --device, --no-screening, --set and --side away\n"
-    for option in (["--no-screening"], ["--device", "cpu"], ["--set", "layout=0"], ["--side", "64"]):
+def test_what_has_no_network_refuses_the_options_of_networks(files: Path, tiny_root: Path, tmp_path: Path) -> None:
+    refusal = "error: copy-support has no network; remove --device, --set and --side\n"
+    for option in (["--device", "cpu"], ["--set", "layout=0"], ["--side", "64"]):
         result = predict("copy-support", tmp_path / "preds", files, tiny_root, *option)
         assert result.stderr == refusal
     assert not (tmp_path / "preds").exists()
@@ -284,7 +278,7 @@ def test_the_manifest_may_be_left_away_where_it_is_a_shipped_one(files: Path, tm
     demo = load_manifest("demo_fold1")
     path = save_drawn(tmp_path / "demo.safetensors", card_of(demo, test_side=32))
     folder = tmp_path / "preds"
-    recipe = find_method(str(path))
+    recipe = find_method(str(path), Use())
     assert recipe.manifest == "demo_fold1"
     writer = PredictionWriter(folder, demo, recipe.name, "k", recipe.about)
     (episode,) = Episodes(demo.pairs, find_source(demo.dataset, None), "k", [0])
@@ -303,7 +297,7 @@ def test_the_manifest_may_be_left_away_where_it_is_a_shipped_one(files: Path, tm
         result = CliRunner().invoke(main, [str(checkpoint), "-o", str(tmp_path / "none")])
         assert (result.exit_code, result.stderr) == (
             2,
-            f"error: {checkpoint} is bound to no shipped manifest; give --manifest\n",
+            f"error: {checkpoint} belongs to no shipped manifest; give --manifest\n",
         )
 
 
@@ -317,8 +311,8 @@ def test_other_classes_another_fold_and_another_way_are_refused(
     for checkpoint, options, why in (
         (save_drawn(tmp_path / "second.safetensors", card_of(second)), (), "learned dress, bag in training, novel in"),
         (save_drawn(tmp_path / "other.safetensors", card_of(other)), (), "trained for other classes than those of"),
-        (files / "k.safetensors", ("--way", "1"), "parses k-way alone; leave --way away"),
-        (files / "1.safetensors", ("--way", "k"), "parses 1-way alone; leave --way away"),
+        (files / "k.safetensors", ("--way", "1"), "parses k-way only; remove --way 1"),
+        (files / "1.safetensors", ("--way", "k"), "parses 1-way only; remove --way k"),
     ):
         result = predict(checkpoint, tmp_path / "preds", files, tiny_root, *options)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
@@ -397,8 +391,7 @@ def test_what_is_no_checkpoint_is_one_line(files: Path, tiny_root: Path, tmp_pat
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith(f"error: {named}")
     if checkpoint == "eopnet-9":
-        known = ", ".join(METHODS)
-        assert f"no such method and no checkpoint; known: {known}, {', '.join(LEARNERS)}" in result.stderr
+        assert f"no such method and no checkpoint; known: {', '.join(METHODS)}" in result.stderr
 
 
 def command(code: str, *arguments: object) -> list[str]:

@@ -15,7 +15,7 @@ from metrics_cases import Bench, make_bench
 from submission_cases import card_file
 
 from oshp_bench import Episodes, PredictionWriter, find_source, load_manifest
-from oshp_bench.baselines.floor import copy_support
+from oshp_bench.baselines.floor import parse_by_copy
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.leaderboard.submissions import Task, check, pack
 from oshp_bench.leaderboard.submit_cli import main
@@ -191,7 +191,7 @@ def test_real_photos(test_data: Path, tmp_path: Path) -> None:
     for way in ("k", "1"):
         writer = PredictionWriter(tmp_path / "preds", manifest, "copy-support", way)
         for episode in Episodes(manifest.pairs, source, way):
-            writer.write(episode, copy_support(episode))
+            writer.write(episode, parse_by_copy(episode))
     truth = load_truth(tmp_path / "truth.zip", manifest)
     pack([Task(manifest, truth, tmp_path / "preds")], card_file(tmp_path / "method.toml"), tmp_path / "sub.zip")
     check([Task(manifest, truth, tmp_path / "sub.zip")])

@@ -108,7 +108,7 @@ def test_the_release_s_reading_is_a_preset(manifest_file: Path, tiny_root: Path,
         (["--manifest", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory); check the path"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read (No such file or directory); check the path"),
         (["--manifest", "cihp_fold1"], "cihp_fold1: does not know which classes the images of query_train hold; tail"),
-        (["--method", "alchemy"], "--set, the command line: method is 'alchemy'; known: eopnet, eopnet-fg"),
+        (["--method", "alchemy"], "--set, the command line: method is 'alchemy'; known: prototype-matching"),
         (["--set", "weights=no.pth"], "no.pth: cannot be read (No such file or directory); check the path"),
     ],
 )

@@ -20,7 +20,7 @@ from training_cases import SMALL, Probe, Probing, rows, run_of, trained, weights
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.contract import Batch, Progress
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
-from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.registry import METHODS
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
@@ -151,7 +151,7 @@ def test_validation_changes_nothing_in_training(done: Path, manifest: Manifest, 
 def test_a_part_that_is_switched_off_leaves_the_other_losses_of_the_first_step_alone(
     done: Path, manifest: Manifest, source: Source, tmp_path: Path, part: str, gone: str | None, first_changes: Any
 ) -> None:
-    whole = LEARNERS["eopnet"].settings
+    whole = EOPNetSettings()
     model = replace(whole, alpha=0.99, parts=replace(whole.parts, **{part: False}))
     trained(manifest, source, tmp_path, validate_every=0, epochs=1, episodes=2, model=model)
     (row,) = ({name: float(value) for name, value in each.items()} for each in rows(tmp_path))
@@ -320,7 +320,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Probe]], N
     """Puts a probe into the table of methods."""
 
     def put(build: Callable[[], Probe]) -> None:
-        monkeypatch.setitem(LEARNERS, "probe", Probing("probe", "", "", build))
+        monkeypatch.setitem(METHODS, "probe", Probing("probe", "", "", make=build))
 
     return put
 

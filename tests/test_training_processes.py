@@ -44,14 +44,14 @@ EVERY_RANK = """
 import os, sys
 import torch
 torch.set_num_threads(1)
-from oshp_bench.baselines.registry import LEARNERS, Learner
+from oshp_bench.baselines.registry import METHODS, KnownMethod
 from oshp_bench.training.cli import main
 built = []
-class Keeping(Learner):
-    def build(self, *arguments):
-        built.append(super().build(*arguments))
-        return built[-1]
-LEARNERS["eopnet"] = Keeping(**vars(LEARNERS["eopnet"]))
+class Keeping(METHODS["eopnet"].load()):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        built.append(self)
+KnownMethod.load = lambda known: Keeping
 out = sys.argv.pop(1)
 try:
     main()

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oshp_bench.baselines.backbones import BACKBONES
-from oshp_bench.baselines.eopnet.settings import EOPNetSettings
-from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings
+from oshp_bench.baselines.registry import named
 from oshp_bench.baselines.settings import as_table, as_toml
 from oshp_bench.errors import OshpError
 from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, resolved
@@ -145,7 +145,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("augmentation.scale=[0, 1]", "augmentation.scale is 0.0, 1.0; 0.1 <= low <= high <= 10 works"),
         ("model.tau=0", "tau is 0.0; 0.0001 to 10000 work"),
         ("model.warm_up=-1", "warm_up is -1; 0 to 1000000 work"),
-        ("method=popnet", f"method is 'popnet'; known: {', '.join(LEARNERS)}"),
+        ("method=popnet", f"method is 'popnet'; known: {', '.join(named('frozen', 'trained'))}"),
         ("backbone=vgg", f"backbone is 'vgg'; known: {', '.join(BACKBONES)}"),
         ("model=5", "model is 5, not a table of settings"),
         ("augmentation.crop.x=5", "augmentation.crop is {'x': 5}, not a whole number"),
@@ -157,7 +157,7 @@ def test_values_that_cannot_work_are_refused(text: str, problem: str) -> None:
 
 def test_the_command_s_own_options_are_named_so() -> None:
     (problem,) = refusal(given={"method": "nothing"})
-    assert problem == f"the command line: method is 'nothing'; known: {', '.join(LEARNERS)}"
+    assert problem == f"the command line: method is 'nothing'; known: {', '.join(named('frozen', 'trained'))}"
 
 
 def test_a_method_brings_its_own_settings_to_a_preset(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_method_brings_its_own_settings_to_a_preset(tmp_path: Path) -> None:
         resolved("cpu", file, [], {"method": "eopnet-fg"}),
         resolved("cpu", file, ["method=eopnet"], {"method": "eopnet-fg"}),
     ):
-        assert type(found.model) is type(LEARNERS["eopnet-fg"].settings)
+        assert type(found.model) is EOPNetFGSettings
         assert (found.method, found.model.alpha, found.model.tau) == ("eopnet-fg", 0.9, 0.2)
 
 
@@ -193,7 +193,7 @@ SETTINGS = st.builds(
     clip=st.none() | st.floats(1e-6, 1e6),
     seed=st.integers(0, 2**63 - 1),
     augmentation=st.builds(Augmentation, crop=st.integers(32, 4096), flip=st.booleans()),
-    model=st.sampled_from([LEARNERS["eopnet"].settings, PRESETS["release"].model]),
+    model=st.sampled_from([EOPNetSettings(), PRESETS["release"].model]),
 )
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from oshp_bench.baselines.contract import Batch, LearnedMethod, ParameterGroup, Progress
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings
-from oshp_bench.baselines.registry import Learner
+from oshp_bench.baselines.registry import KnownMethod
 from oshp_bench.datasets.sources import Source
 from oshp_bench.manifest import Manifest
 from oshp_bench.training.draws import Draws
@@ -132,14 +132,18 @@ class Probe(LearnedMethod):
 
 
 @dataclass(frozen=True)
-class Probing(Learner):
-    """Puts what a function makes in the place of a method, whatever the backbone; see Learner."""
+class Probing(KnownMethod):
+    """Puts what a function makes in the place of a method, whatever the backbone."""
 
     make: Callable[[], LearnedMethod] = Probe
 
-    @property
-    def settings(self) -> EOPNetSettings:
-        return EOPNetSettings()
+    def load(self) -> Any:
+        make = self.make
 
-    def build(self, *_: object) -> LearnedMethod:
-        return self.make()
+        class Made(Probe):
+            settings_type = EOPNetSettings
+
+            def __new__(cls, *_: object) -> Any:
+                return make()
+
+        return Made

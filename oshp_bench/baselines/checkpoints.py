@@ -19,8 +19,9 @@ from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
 from oshp_bench.baselines.contract import LearnedMethod
 from oshp_bench.baselines.eopnet.released import load_released, released_way
+from oshp_bench.baselines.eopnet.settings import RELEASE
 from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
-from oshp_bench.baselines.registry import find_learner
+from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table, changed, changed_at_test
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
@@ -63,7 +64,7 @@ class Card:
     """What a checkpoint says of itself.
 
     Attributes:
-        method: a key of `learners.LEARNERS`; `model` its settings as a table.
+        method: the name of one with a network; `model` its settings as a table.
         count: one more than the largest class id.
         test_side: the longer side of photos at test, in pixels; None for native size.
         manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.
@@ -156,7 +157,7 @@ def build(card: Card) -> LearnedMethod:
         OshpError: an unknown method, backbone or setting.
     """
     backbone = build_backbone(card.backbone, width=card.width, pretrained=False)
-    return find_learner(card.method).build(backbone, card.count, card.way, _settings(card))
+    return network_class(card.method)(backbone, card.count, card.way, _settings(card))
 
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
@@ -200,7 +201,7 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
         classes = card.manifest.classes if card.manifest else ()
         learned = frozenset(each.id for each in classes if each.role == "base")
     else:
-        card, network = _published(path, size)
+        card, network = _published(path, size, texts)
         _, changes = _changed(card, _settings(card), texts)
         learned = frozenset(_stored_classes(network))
     wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
@@ -216,24 +217,21 @@ def untrained(method: str, texts: Iterable[str] = ()) -> Checkpoint:
         texts: as for `load_checkpoint`.
 
     Raises:
-        OshpError: it does need training; the backbone's weights are missing; or what is wrong with the texts.
+        OshpError: the backbone's weights are missing; or what is wrong with the texts.
     """
-    learner, backbone = find_learner(method), "efficientnet-lite0"
+    method_class, backbone = network_class(method), "efficientnet-lite0"
+    own = method_class.settings_type()
     # What has no pretrained weights is drawn, always alike.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         built = build_backbone(backbone)
-        card = Card(method, "k", backbone, built.width, 255, as_table(learner.settings))
-        chosen, changes = _changed(card, learner.settings, texts)
-        network = learner.build(built, card.count, card.way, _settings(chosen))
-    if network.stages:
-        raise OshpError(
-            f"{method} has to be trained: oshp-train --method {method} --manifest ..., then give its checkpoint here"
-        )
+        card = Card(method, "k", backbone, built.width, 255, as_table(own))
+        chosen, changes = _changed(card, own, texts)
+        network = method_class(built, card.count, card.way, _settings(chosen))
     return Checkpoint(card, network.eval(), changed=changes)
 
 
-def _published(path: Path, size: int) -> tuple[Card, LearnedMethod]:
+def _published(path: Path, size: int, texts: Iterable[str]) -> tuple[Card, LearnedMethod]:
     state = read_state(path)
     way = released_way(state)
     if way is None:
@@ -241,8 +239,8 @@ def _published(path: Path, size: int) -> tuple[Card, LearnedMethod]:
     # A few stored numbers can stand for a tensor of any size.
     if sum(each.numel() * each.element_size() for each in state.values()) > size:
         raise OshpError(f"{path}: its tensors are larger than the file; no checkpoint of EOP-Net's authors")
-    network = load_released(state, path)
-    card = Card("eopnet", way, "xception65", network.backbone.width, network.count, as_table(network.settings))
+    network = load_released(state, path, changed_at_test(RELEASE, texts, "eopnet"))
+    card = Card("eopnet", way, "xception65", network.backbone.width, network.count, as_table(RELEASE))
     return card, network
 
 
@@ -254,7 +252,7 @@ def _stored_classes(network: LearnedMethod) -> list[int]:
 
 
 def _settings(card: Card) -> Any:
-    return changed(find_learner(card.method).settings, card.model, "the checkpoint's model")
+    return changed(network_class(card.method).settings_type(), card.model, "the checkpoint's model")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import IGNORE, Mask, resize_nearest
 from oshp_bench.datasets.sources import Source
-from oshp_bench.episodes.episodes import Episode
+from oshp_bench.episodes.episodes import Episode, Method
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.manifest import Manifest
 
@@ -18,12 +18,27 @@ from oshp_bench.manifest import Manifest
 GRID = 128
 
 
-def background(episode: Episode) -> Mask:
+def background(_manifest: Manifest, _source: Source) -> Method:
+    """The method that calls every pixel background."""
+    return parse_background
+
+
+def class_prior(manifest: Manifest, source: Source) -> Method:
+    """The method that gives every place its most frequent class; it reads all training masks."""
+    return ClassPrior.of_training_masks(manifest, source)
+
+
+def copy_support(_manifest: Manifest, _source: Source) -> Method:
+    """The method that takes the support's mask for the query's."""
+    return parse_by_copy
+
+
+def parse_background(episode: Episode) -> Mask:
     """Calls every pixel of the query background: uint8 [H, W]."""
     return np.zeros(episode.query_size, np.uint8)
 
 
-def copy_support(episode: Episode) -> Mask:
+def parse_by_copy(episode: Episode) -> Mask:
     """Stretches the support's mask to the query's size by nearest neighbour: uint8 [H, W]; ignore becomes 0."""
     copied = resize_nearest(episode.support_mask, *episode.query_size)
     copied[copied == IGNORE] = 0
@@ -71,7 +86,7 @@ class ClassPrior:
 
     def __call__(self, episode: Episode) -> Mask:
         """Parses by place: classes that are not to be parsed count as background; ties go to the lower id."""
-        parsed = [self.class_ids.index(each) for each in episode.classes]
+        parsed = [self.class_ids.index(label) for label in episode.classes]
         mine = self.counts[parsed]
         rest = self.counts.sum(axis=0) - mine.sum(axis=0)
         labels = np.array((0, *episode.classes), np.uint8)

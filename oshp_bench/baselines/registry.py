@@ -1,69 +1,74 @@
-"""The methods that learn, by name: what oshp-train can train. Nothing heavy is imported until one is built."""
+"""The methods by name. Nothing heavy is imported until one is loaded."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
-    from oshp_bench.baselines.backbones.layers import Backbone
     from oshp_bench.baselines.contract import LearnedMethod
     from oshp_bench.episodes.episodes import Way
 
+Kind = Literal["rule", "frozen", "trained"]
+
+# What oshp-train trains where no method is named.
+REFERENCE = "eopnet"
+
 
 @dataclass(frozen=True)
-class Learner:
-    """How a method that learns is made.
+class KnownMethod:
+    """A method that the commands know by name.
 
     Attributes:
-        name: what stands in checkpoints and in predictions.json.
+        name: its name in commands, checkpoints and predictions.json.
         summary: one line for --help.
-        home: its class, a LearnedMethod, as "module.Class" of this room.
+        home: where its code is, as "module.name" of this room: a LearnedMethod; for a "rule", a function
+            (Manifest, Source) -> Method.
+        kind: a "rule" has no network; "frozen" takes a pretrained network as it is; "trained" has to be trained.
+        ways: what it can parse, its usual way first.
     """
 
     name: str
     summary: str
     home: str
+    kind: Kind = "trained"
+    ways: tuple[Way, ...] = ("k", "1")
 
-    @property
-    def settings(self) -> Any:
-        """The method's own settings at their defaults."""
-        return self._method().settings_type()
-
-    def build(self, backbone: Backbone, count: int, way: Way, settings: Any) -> LearnedMethod:
-        """Makes the method; see LearnedMethod."""
-        return self._method()(backbone, count, way, settings)
-
-    def _method(self) -> type[LearnedMethod]:
+    def load(self) -> Any:
+        """What stands at its home; imports torch unless it is a "rule"."""
         module, _, name = self.home.rpartition(".")
-        method: type[LearnedMethod] = getattr(import_module(f"oshp_bench.baselines.{module}"), name)
-        return method
-
-    def settings_from(self, others: Any) -> Any:
-        """Those of a preset, as far as this method's extend them; else the method's defaults."""
-        own = self.settings
-        return replace(own, **vars(others)) if isinstance(own, type(others)) else own
+        return getattr(import_module(f"oshp_bench.baselines.{module}"), name)
 
 
-def find_learner(name: str) -> Learner:
-    """The learned method of a name.
-
-    Raises:
-        OshpError: there is none.
-    """
-    if name not in LEARNERS:
-        raise OshpError(f"{name}: no method that learns; known: {', '.join(LEARNERS)}")
-    return LEARNERS[name]
-
-
-LEARNERS = {
-    each.name: each
-    for each in (
-        Learner("eopnet", "EOP-Net (He et al., TPAMI 2023)", "eopnet.network.EOPNet"),
-        Learner("eopnet-fg", "ours: EOP-Net with a foreground gate", "eopnet.foreground.EOPNetFG"),
-        Learner("prototype-matching", "nearest mean feature, frozen backbone", "prototype_matching.PrototypeMatching"),
+METHODS = {
+    known.name: known
+    for known in (
+        KnownMethod("background", "calls every pixel background", "floor.background", "rule"),
+        KnownMethod("class-prior", "the class most frequent there in training", "floor.class_prior", "rule"),
+        KnownMethod("copy-support", "stretches the support's mask to the query's size", "floor.copy_support", "rule"),
+        KnownMethod("prototype-matching", "nearest mean feature", "prototype_matching.PrototypeMatching", "frozen"),
+        KnownMethod("eopnet", "EOP-Net (He et al., TPAMI 2023)", "eopnet.network.EOPNet"),
+        KnownMethod("eopnet-fg", "ours: EOP-Net with a foreground gate", "eopnet.foreground.EOPNetFG"),
     )
 }
+
+
+def named(*kinds: Kind) -> dict[str, KnownMethod]:
+    """The methods of these kinds, by name."""
+    return {name: known for name, known in METHODS.items() if known.kind in kinds}
+
+
+def network_class(name: str) -> type[LearnedMethod]:
+    """The class of a method with a network; imports torch.
+
+    Raises:
+        OshpError: no method with a network has this name.
+    """
+    known = named("frozen", "trained")
+    if name not in known:
+        raise OshpError(f"{name}: no such method with a network; known: {', '.join(known)}")
+    method: type[LearnedMethod] = known[name].load()
+    return method

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,6 +161,16 @@ class Episode:
     def support_human(self) -> Mask:
         """The support's coarse mask, taken before merge and removal: uint8 [h, w]: 1 human, 0 not, 255 = ignore."""
         return self._images.human(self.support_id)
+
+
+class Method(Protocol):
+    """Parses the query of an episode: uint8 [H, W] of the query's size, with labels of `episode.classes` and 0.
+
+    Episodes of one query come one after the other, so a method may keep what it computed for a query for the next
+    pairs. The result may not depend on it.
+    """
+
+    def __call__(self, episode: Episode) -> Mask: ...
 
 
 class Episodes:

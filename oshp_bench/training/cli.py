@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.baselines.registry import LEARNERS
-from oshp_bench.console import DIRECTORY, FILE, Command
+from oshp_bench.baselines.registry import named
+from oshp_bench.console import DIRECTORY, FILE, Command, listed
 from oshp_bench.errors import OshpError
 from oshp_bench.training.settings import PRESETS, resolved
 
 _EMBEDDED = "demo_fold1"
-_METHODS = "\b\nMethods:\n" + "\n".join(f"  {each.name:10} {each.summary}" for each in LEARNERS.values())
+_METHODS = listed("Methods", [(known.name, known.summary) for known in named("frozen", "trained").values()])
 
 
 @click.command(cls=Command, epilog=_METHODS)

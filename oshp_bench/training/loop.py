@@ -14,7 +14,7 @@ from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.checkpoints import Card, TrainedOn, save_checkpoint
 from oshp_bench.baselines.contract import LearnedMethod, Progress
 from oshp_bench.baselines.inference import NetworkMethod
-from oshp_bench.baselines.registry import find_learner
+from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.episodes import ImageCache
@@ -131,7 +131,7 @@ def _network(settings: TrainSettings, manifest: Manifest) -> LearnedMethod:
         weights=Path(settings.weights) if settings.weights else None,
         pretrained=settings.pretrained,
     )
-    network = find_learner(settings.method).build(backbone, _count(manifest), settings.way, settings.model)
+    network = network_class(settings.method)(backbone, _count(manifest), settings.way, settings.model)
     if settings.way not in network.ways:
         raise OshpError(f"{settings.method} cannot be trained {settings.way}-way; it knows {', '.join(network.ways)}")
     return network

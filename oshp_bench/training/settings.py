@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from oshp_bench.baselines.backbones import BACKBONES
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
-from oshp_bench.baselines.registry import LEARNERS
+from oshp_bench.baselines.registry import named, network_class
 from oshp_bench.baselines.settings import Layer, assignments, changed, layered, outside
 from oshp_bench.errors import raise_problems
 from oshp_bench.files import read_toml
@@ -70,7 +70,7 @@ class TrainSettings:
     """Everything that decides a training run beside the data; defaults are the paper's (section 5.1).
 
     Attributes:
-        method: a key of `learners.LEARNERS`; `model` are its own settings.
+        method: a method with a network; `model` are its own settings.
         way: "k" or "1".
         backbone: a key of `backbones.BACKBONES`; `width` its channels, None for its own number.
         weights: a file of pretrained weights of the backbone; None takes those of the installed package.
@@ -131,7 +131,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         problems = outside(self, _RANGES)
-        for name, known in (("method", LEARNERS), ("backbone", BACKBONES)):
+        for name, known in (("method", named("frozen", "trained")), ("backbone", BACKBONES)):
             value = getattr(self, name)
             if value not in known:
                 problems.append(f"{name} is {shown(value)}; known: {', '.join(known)}")
@@ -222,9 +222,12 @@ def parsed(table: Mapping[str, Any], origin: str) -> TrainSettings:
     return changed(_for_method(PAPER, [table.get("method")]), table, origin)
 
 
-def _for_method(settings: TrainSettings, named: Sequence[Any]) -> TrainSettings:
+def _for_method(settings: TrainSettings, names: Sequence[Any]) -> TrainSettings:
     """With the model's settings of the method that is named last, if there is such a method."""
-    method = named[-1] if named else settings.method
-    if not isinstance(method, str) or method not in LEARNERS:
+    method = names[-1] if names else settings.method
+    if not isinstance(method, str) or method not in named("frozen", "trained"):
         return settings
-    return replace(settings, model=LEARNERS[method].settings_from(settings.model))
+    own = network_class(method).settings_type()
+    return replace(
+        settings, model=replace(own, **vars(settings.model)) if isinstance(own, type(settings.model)) else own
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.backbones.xception65 import Xception65
 from oshp_bench.baselines.eopnet.network import EOPNet
-from oshp_bench.baselines.eopnet.settings import RELEASE
+from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -47,12 +47,13 @@ def released_way(state: Mapping[str, Tensor]) -> Way | None:
     return next((way for mark, way in _MARKS.items() if mark in state), None)
 
 
-def load_released(state: Mapping[str, Tensor], origin: Path) -> EOPNet:
+def load_released(state: Mapping[str, Tensor], origin: Path, settings: EOPNetSettings = RELEASE) -> EOPNet:
     """Makes the network of a published checkpoint, in evaluation mode.
 
     Args:
         state: what `read_state` gives for it.
         origin: its file, for the errors.
+        settings: RELEASE, or that with changes that only matter at test.
 
     Raises:
         OshpError: it is none of the authors', or a tensor is missing, unknown or of another shape.
@@ -63,7 +64,7 @@ def load_released(state: Mapping[str, Tensor], origin: Path) -> EOPNet:
     rows = state.get("prototype")
     if rows is None or rows.ndim != 2 or not 2 <= len(rows) <= 255:
         raise OshpError(f"{origin}: lacks the tensor prototype [class ids, 256]; it is of another architecture")
-    network = EOPNet(Xception65(), len(rows), way, RELEASE)
+    network = EOPNet(Xception65(), len(rows), way, settings)
     load_state(network, renamed(state, way), origin)
     return network.eval()
 

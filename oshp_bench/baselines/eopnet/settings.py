@@ -54,7 +54,7 @@ class EOPNetSettings:
     alpha: float = 0.999
     tau: float = 0.1
     warm_up: int = 3
-    screening: bool = True
+    screening: bool = at_test(True)
     recompute: bool = True
 
     def __post_init__(self) -> None:
