@@ -1,12 +1,12 @@
-"""The embedded dataset: drawn people in clothes, with the labels of the ATR dataset, made on the spot."""
+"""The embedded dataset: drawn people in clothes, with the labels of the ATR dataset."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oshp_bench.datasets.demo.body import SIDES
 from oshp_bench.datasets.demo.canvas import Canvas, Dice, Frame
-from oshp_bench.datasets.demo.figure import SIDES
 from oshp_bench.datasets.demo.outfit import dress, plan_of
 from oshp_bench.datasets.demo.scenery import backdrop
 from oshp_bench.randomness import Stream
@@ -24,6 +24,8 @@ def draw(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         The photo, uint8 [H, W, 3] RGB, and the mask, uint8 [H, W] of ATR labels 0 to 17; H is 224 to 256,
         W 144 to 176.
     """
+    # The streams are still named after this room's old name: another name would draw other people.
+    # The streams are still named after this room's old name: another name would draw other people.
     dice = Dice(Stream("mannequin", index))
     height, width = dice.integer(224, 256), dice.integer(144, 176)
     behind = backdrop(height, width, dice)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from oshp_bench.datasets.demo.shapes import Cover, Shape, cover
 from oshp_bench.randomness import Stream
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 Colour = tuple[int, int, int]
 
 _WORDS = 4096
@@ -36,10 +36,10 @@ class Dice:
         return low + (high - low) * (self.integer(0, 1024) / 1024)
 
     def chance(self, percent: int) -> bool:
-        """Is true in so many cases of a hundred."""
+        """Is true with a probability in percent."""
         return self.integer(0, 99) < percent
 
-    def pick(self, items: Sequence[T]) -> T:
+    def pick(self, items: Sequence[_Item]) -> _Item:
         """Draws one item."""
         return items[self.integer(0, len(items) - 1)]
 
@@ -50,7 +50,7 @@ class Dice:
 
 
 def mix(first: Colour, second: Colour, percent: int) -> Colour:
-    """Blends so many percent of the second colour into the first."""
+    """Mixes two colours; `percent` is the share of the second."""
     red, green, blue = ((a * (100 - percent) + b * percent) // 100 for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -65,7 +65,7 @@ class Cloth:
     grain: int = 5
 
     def weave(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns which colour lies at each pixel of a grid, int64 [h, w], from its rows [h, 1] and columns [1, w]."""
+        """Returns the index of the colour at every pixel, int64 [h, w], given rows [h, 1] and columns [1, w]."""
         half = self.size // 2
         match self.pattern:
             case "rows":
@@ -84,14 +84,14 @@ class Cloth:
                 return (y + np.where(slant < 0, -slant, slant)) % 6 // 4
 
 
-def plain(colour: Colour, grain: int = 3) -> Cloth:
+def solid(colour: Colour, grain: int = 3) -> Cloth:
     """Returns a cloth of one colour."""
     return Cloth((colour,), grain=grain)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps figure units to canvas pixels; lean shears the figure about its ground line."""
+    """Maps body units to canvas pixels; lean shears the body about its ground line."""
 
     x: float
     y: float
@@ -100,7 +100,7 @@ class Frame:
     ground: float = 98.0
 
     def pixels(self, shape: Shape) -> Shape:
-        """Returns a shape given in figure units in canvas pixels."""
+        """Converts a shape from body units to canvas pixels."""
         moved = shape * self.unit
         moved[..., 0] += self.x + (self.ground - shape[..., 1]) * (self.lean * self.unit)
         moved[..., 1] += self.y
@@ -111,9 +111,9 @@ class Canvas:
     """A picture and its labels at twice the final size.
 
     Args:
-        backdrop: uint8 [2H, 2W, 3], what lies behind the figure.
+        backdrop: uint8 [2H, 2W, 3], the scene behind the person.
         grain: int16 [128, 256], -128 to 127, the noise in every cloth.
-        frame: where the figure stands.
+        frame: where the person stands.
         sun: -1 if the light comes from the picture's left, 1 from its right.
     """
 
@@ -137,12 +137,12 @@ class Canvas:
         """Paints a shape over what is there.
 
         Args:
-            shape: in figure units.
+            shape: in body units.
             cloth: its colours.
             label: the label it takes; None leaves the labels as they are.
-            relief: how far the modelling by light reaches inwards, in figure units; 0 paints it flat.
+            relief: how far light and shade reach inwards from the edge, in body units; 0 paints the shape flat.
             outline: whether an ink line runs along its edge.
-            only: the labels it may cover; none given means all.
+            only: the labels that it may cover; empty means all.
         """
         found = self._covered(shape, only)
         if found is None:
@@ -186,7 +186,7 @@ class Canvas:
         return rows, cols, inside & allowed[self.mask[rows, cols]]
 
     def _modelling(self, inside: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
-        """Brightens the side that faces the light: compares how full two windows either side of a pixel are."""
+        """Brightens the side that faces the light: compares how full two windows beside a pixel are."""
         height, width = inside.shape
         pad = 2 * reach + 1
         sums = np.zeros((height + 2 * pad + 1, width + 2 * pad + 1), np.int32)

@@ -1,13 +1,13 @@
-"""What a figure wears: plans it, chooses the garments, and paints the figure from the back to the front."""
+"""What a person wears: plans it, chooses the garments, and paints the person from back to front."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from oshp_bench.datasets.demo import accessories, figure, head, wardrobe
-from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, plain
-from oshp_bench.datasets.demo.figure import SIDES, Figure, Label
+from oshp_bench.datasets.demo import accessories, head, wardrobe
+from oshp_bench.datasets.demo.body import SIDES, Body, Label, paint_arm, paint_leg, paint_neck, pose
+from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, solid
 from oshp_bench.datasets.demo.shapes import ellipse
 from oshp_bench.datasets.demo.wardrobe import Top
 from oshp_bench.randomness import Stream
@@ -19,7 +19,7 @@ STOCKINGS: tuple[Colour, ...] = ((40, 36, 42), (70, 60, 64), (120, 40, 56), (60,
 
 @dataclass(frozen=True)
 class Plan:
-    """What a figure is to wear; outfit is "dress", "skirt" or "pants"."""
+    """What a person wears; outfit is "dress", "skirt" or "pants"."""
 
     outfit: str
     hat: bool
@@ -31,7 +31,7 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def _plans(block: int) -> tuple[Plan, ...]:
-    """Deals outfits to a block of pictures, so that every stretch of them holds the same shares of every label."""
+    """Deals outfits to a block of pictures, so that every block holds the same share of every label."""
     stream = Stream("mannequin", "plans", block)
 
     def dealt(count: int) -> list[bool]:
@@ -42,16 +42,16 @@ def _plans(block: int) -> tuple[Plan, ...]:
 
 
 def plan_of(index: int) -> Plan:
-    """Returns what the figure of a picture is to wear."""
+    """Returns what the person of a picture wears."""
     return _plans(index // _BLOCK)[index % _BLOCK]
 
 
 def dress(canvas: Canvas, dice: Dice, plan: Plan) -> None:
-    """Paints a figure that wears what the plan asks for."""
-    leather = plain(dice.near(dice.pick(wardrobe.LEATHER)))
+    """Paints a person in the clothes of the plan."""
+    leather = solid(dice.near(dice.pick(wardrobe.LEATHER)))
     bag = accessories.choose_bag(dice, wardrobe.choose_cloth(dice, 60), leather) if plan.bag else None
     feminine = dice.chance(45 if plan.outfit == "pants" else 100)
-    body = figure.pose(dice, feminine, accessories.asked_of_arms(bag))
+    body = pose(dice, feminine, accessories.asked_of_arms(bag))
     crown = head.choose_head(dice, body, plan.hat, plan.sunglasses, wardrobe.choose_cloth(dice, 35))
     kinds = (
         ("sneaker", "heels", "heels", "boots", "tall boots", "flats")
@@ -59,22 +59,22 @@ def dress(canvas: Canvas, dice: Dice, plan: Plan) -> None:
         else ("sneaker", "sneaker", "boots", "flats")
     )
     kind, footwear, toe = dice.pick(kinds), _footwear(dice), dice.between(0.75, 1.05)
-    stocking = plain(dice.near(dice.pick(STOCKINGS))) if plan.outfit != "pants" and dice.chance(22) else None
+    stocking = solid(dice.near(dice.pick(STOCKINGS))) if plan.outfit != "pants" and dice.chance(22) else None
     back_to_front = (-body.front, body.front)
 
     _paint_shadow(canvas, body)
     accessories.paint_bag_behind(canvas, body, bag)
     head.paint_back_hair(canvas, body, crown)
     for side in back_to_front:
-        figure.paint_leg(canvas, body, side, stocking)
+        paint_leg(canvas, body, side, stocking)
         wardrobe.paint_shoe(canvas, body, side, kind, footwear, toe)
-    figure.paint_neck(canvas, body)
+    paint_neck(canvas, body)
     label, sleeved = _paint_clothes(canvas, dice, body, plan)
     accessories.paint_straps(canvas, body, bag)
     if bag is not None and bag.kind == "handbag":
         accessories.paint_bag(canvas, body, bag)
     for side in SIDES:
-        figure.paint_arm(canvas, body, side, sleeved.sleeves)
+        paint_arm(canvas, body, side, sleeved.sleeves)
         wardrobe.paint_sleeve(canvas, body, side, sleeved, label)
     if bag is not None and bag.kind != "handbag":
         accessories.paint_bag(canvas, body, bag)
@@ -87,10 +87,10 @@ def dress(canvas: Canvas, dice: Dice, plan: Plan) -> None:
 
 
 def _footwear(dice: Dice) -> Cloth:
-    return plain(dice.near(dice.pick(wardrobe.LEATHER + wardrobe.COLOURS[:9])))
+    return solid(dice.near(dice.pick(wardrobe.LEATHER + wardrobe.COLOURS[:9])))
 
 
-def _paint_shadow(canvas: Canvas, body: Figure) -> None:
+def _paint_shadow(canvas: Canvas, body: Body) -> None:
     """Darkens the ground under the feet."""
     left, right = (body.legs[side][3][0] for side in SIDES)
     middle, reach = (left + right) / 2, abs(right - left) / 2 + 9
@@ -99,7 +99,7 @@ def _paint_shadow(canvas: Canvas, body: Figure) -> None:
 
 
 def _choose_top(dice: Dice, belted: bool) -> Top:
-    """Draws an upper garment; one with a belt over its lower edge is tucked in."""
+    """Draws an upper garment; it is tucked in under a belt."""
     kind = dice.pick(("tee", "tee", "long", "shirt", "shirt", "sweater", "hoodie", "tank", "blouse"))
     cloth = wardrobe.choose_cloth(dice)
     hem = 43.0 if belted or dice.chance(30) else dice.between(46.0, 52.0)
@@ -122,9 +122,9 @@ def _choose_top(dice: Dice, belted: bool) -> Top:
             return Top(cloth, 2.0, hem, 0.5, dice.pick(("round", "turtle", "scoop")))
 
 
-def _paint_clothes(canvas: Canvas, dice: Dice, body: Figure, plan: Plan) -> tuple[Label, Top]:
-    """Paints the clothes without their sleeves; returns the label and the garment the sleeves are of."""
-    belt = plain(dice.near(dice.pick(wardrobe.LEATHER)))
+def _paint_clothes(canvas: Canvas, dice: Dice, body: Body, plan: Plan) -> tuple[Label, Top]:
+    """Paints the clothes without their sleeves; returns the label and the garment of the sleeves."""
+    belt = solid(dice.near(dice.pick(wardrobe.LEATHER)))
     if plan.outfit == "dress":
         cloth = wardrobe.choose_cloth(dice, 60)
         neckline = dice.pick(("straps", "straps", "round", "vee", "scoop"))
@@ -161,8 +161,8 @@ def _paint_clothes(canvas: Canvas, dice: Dice, body: Figure, plan: Plan) -> tupl
     return Label.UPPER, top
 
 
-def _paint_lower(canvas: Canvas, dice: Dice, body: Figure, cloth: Cloth, label: Label, waist: float) -> None:
-    """Paints a skirt, or the skirt of a dress, of some cut and length."""
+def _paint_lower(canvas: Canvas, dice: Dice, body: Body, cloth: Cloth, label: Label, waist: float) -> None:
+    """Paints a skirt, or the skirt of a dress, of a random cut and length."""
     cut = dice.pick(("narrow", "flared", "flared", "pleated", "wide"))
     hem = dice.pick((57.0, 60.0, 63.0, 67.0, 72.0, 80.0, 91.0)) + dice.between(-1.0, 1.0)
     length = (hem - 50) / 20

@@ -1,4 +1,4 @@
-"""What stands behind the figure, drawn at half the canvas's fineness so that the figure is the sharpest thing."""
+"""The scene behind the person, drawn at half the canvas's resolution so that the person is the sharpest thing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, Frame, mix, plain
+from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, Frame, mix, solid
 from oshp_bench.datasets.demo.shapes import Shape, blob, box, ellipse, limb, points, polygon, union
 
 HAZE: Colour = (226, 226, 222)
@@ -25,12 +25,11 @@ PAVEMENTS: tuple[Colour, ...] = ((184, 182, 178), (168, 166, 166), (198, 190, 17
 
 
 class Scene:
-    """A backdrop of the final size under way; all positions are in its pixels.
+    """A backdrop of the final size while it is drawn; all positions are in its pixels.
 
     Args:
-        height: of the picture.
-        width: of the picture.
-        dice: what the scene draws its choices from.
+        height, width: of the picture.
+        dice: gives the random choices.
     """
 
     def __init__(self, height: int, width: int, dice: Dice) -> None:
@@ -42,7 +41,7 @@ class Scene:
 
     def fill(self, shape: Shape, colour: Colour | Cloth, outline: bool = False) -> None:
         """Paints a shape, flat."""
-        cloth = colour if isinstance(colour, Cloth) else plain(colour, 3)
+        cloth = colour if isinstance(colour, Cloth) else solid(colour, 3)
         self._canvas.paint(shape, cloth, relief=0, outline=outline)
 
     def ramp(self, top: int, bottom: int, start: Colour, end: Colour) -> None:

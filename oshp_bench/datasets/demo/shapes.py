@@ -16,7 +16,7 @@ Shape = NDArray[np.float64]
 """float64 [edges, 2 ends, (x, y)]: closed contours, all turning the same way, so that concatenation is union."""
 
 Cover = tuple[slice, slice, NDArray[np.bool_]]
-"""Rows, columns and, within that box, the pixels a shape covers: bool [rows, columns]."""
+"""A box as rows and columns, and the pixels in it that a shape covers: bool [rows, columns]."""
 
 
 def _unit_circle(per_quarter: int) -> Points:
@@ -60,7 +60,7 @@ def _closed(rings: Points) -> Shape:
 
 
 def polygon(contour: Points) -> Shape:
-    """Fills one contour [n, 2], whichever way it turns."""
+    """Fills one contour [n, 2], clockwise or not."""
     shape = _closed(contour[None])
     (xa, ya), (xb, yb) = shape[:, 0].T, shape[:, 1].T
     # A running sum has one order; a plain reduction may have several.
@@ -70,6 +70,11 @@ def polygon(contour: Points) -> Shape:
 def blob(*pairs: Point) -> Shape:
     """Fills the smooth closed curve through the points."""
     return polygon(smooth(points(*pairs)))
+
+
+def mirrored(*right: Point) -> Shape:
+    """Fills the smooth closed curve through points from top to bottom on the right and their mirror images."""
+    return blob(*right, *((-x, y) for x, y in reversed(right) if x))
 
 
 def ellipse(centre: Point, across: float, down: float) -> Shape:
@@ -103,7 +108,7 @@ def box(left: float, top: float, right: float, bottom: float) -> Shape:
 
 
 def part_of(joints: Sequence[Point], bones: float) -> list[Point]:
-    """Cuts a chain of joints after so many bones: 1.5 keeps the first bone and half of the second."""
+    """Cuts a chain of joints after a number of bones: 1.5 keeps the first bone and half of the second."""
     whole = min(int(bones), len(joints) - 2)
     return [*joints[: whole + 1], blend(joints[whole], joints[whole + 1], bones - whole)]
 

@@ -1,7 +1,7 @@
-"""The body: labels, proportions, pose, and the bare figure.
+"""The body: labels, proportions, pose, and bare limbs.
 
-Figure units: y runs from the crown at 0 over the chin at 15 to the soles at 98, x from the body's axis to the
-picture's right. A side is -1 or 1, the picture's left or right; the figure faces us, so side 1 is its own left.
+Body units: y runs from the crown at 0 over the chin at 15 to the soles at 98, x from the body's axis to the
+picture's right. A side is -1 or 1, the picture's left or right; the person faces us, so side 1 is their own left.
 """
 
 from __future__ import annotations
@@ -11,8 +11,20 @@ from enum import IntEnum
 
 import numpy as np
 
-from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, mix, plain
-from oshp_bench.datasets.demo.shapes import Point, Points, Shape, blob, limb, points, polygon, smooth, union
+from oshp_bench.datasets.demo.canvas import Canvas, Cloth, Colour, Dice, mix, solid
+from oshp_bench.datasets.demo.shapes import (
+    Point,
+    Points,
+    Shape,
+    blend,
+    blob,
+    limb,
+    mirrored,
+    points,
+    polygon,
+    smooth,
+    union,
+)
 
 SIDES = (-1, 1)
 
@@ -49,8 +61,7 @@ SHOE = {1: Label.LEFT_SHOE, -1: Label.RIGHT_SHOE}
 LEG = {1: Label.LEFT_LEG, -1: Label.RIGHT_LEG}
 ARM = {1: Label.LEFT_ARM, -1: Label.RIGHT_ARM}
 
-# What an arm does: the elbow from the shoulder, the wrist from the elbow, the fingertips from the wrist, with x
-# counted away from the body.
+# The elbow relative to the shoulder, the wrist to the elbow, the fingertips to the wrist; x counts away from the body.
 ARM_POSES: dict[str, tuple[Point, Point, Point]] = {
     "hanging": ((3.7, 16.5), (1.0, 15.0), (-0.3, 5.6)),
     "loose": ((5.5, 16.0), (3.5, 14.5), (0.6, 5.6)),
@@ -63,7 +74,7 @@ ARM_POSES: dict[str, tuple[Point, Point, Point]] = {
     "carrying": ((4.4, 16.4), (1.6, 14.8), (-0.4, 4.2)),
 }
 
-# What the legs do: knee and ankle of either leg, x counted from the hip outwards.
+# Knee and ankle of the near leg, then of the far leg; x counts outwards from the hip.
 LEG_POSES: dict[str, tuple[tuple[Point, Point], tuple[Point, Point]]] = {
     "together": (((-0.9, 72.0), (-1.3, 93.6)), ((-0.9, 72.0), (-1.3, 93.6))),
     "relaxed": (((0.2, 72.0), (-0.2, 93.8)), ((2.4, 71.2), (2.6, 92.6))),
@@ -76,7 +87,7 @@ LEG_POSES: dict[str, tuple[tuple[Point, Point], tuple[Point, Point]]] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm's joints and what it does, a key of ARM_POSES."""
+    """An arm: shoulder, elbow, wrist; fingertips; a key of ARM_POSES."""
 
     joints: tuple[Point, Point, Point]
     fingertips: Point
@@ -84,7 +95,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Body:
     """A posed body; arms and legs are keyed by side, a leg is hip, knee, calf, ankle."""
 
     feminine: bool
@@ -103,7 +114,7 @@ class Figure:
     """The side of the leg that is nearer to us."""
 
     def axis(self, y: float) -> float:
-        """Returns where the trunk's middle is at a height: the pelvis is shifted against the chest."""
+        """Returns x of the trunk's middle at a height: the pelvis is shifted against the chest."""
         return self.sway * min(1.0, max(0.0, (y - 24) / 22))
 
     def half(self, y: float) -> float:
@@ -131,8 +142,8 @@ class Figure:
         return polygon(np.concatenate([right, left, *([] if top is None else [top])]))
 
 
-def pose(dice: Dice, feminine: bool, arm_poses: dict[int, str]) -> Figure:
-    """Draws a body and its pose; the arms named in arm_poses do what is asked of them."""
+def pose(dice: Dice, feminine: bool, arm_poses: dict[int, str]) -> Body:
+    """Draws a body and its pose; arm_poses fixes the poses of some arms, by side."""
     shoulders = dice.between(8.6, 10.0) if feminine else dice.between(10.2, 11.6)
     stoutness = dice.between(0.92, 1.2)
     hips = (dice.between(8.0, 9.0) if feminine else dice.between(7.6, 8.4)) * stoutness
@@ -141,7 +152,7 @@ def pose(dice: Dice, feminine: bool, arm_poses: dict[int, str]) -> Figure:
     arms = {side: _arm(dice, side, shoulders, side * slope, arm_poses.get(side)) for side in SIDES}
     near, far = LEG_POSES[dice.pick(("together", "relaxed", "relaxed", "apart", "walking", "striding", "crossed"))]
     front = dice.pick(SIDES)
-    return Figure(
+    return Body(
         feminine=feminine,
         skin=dice.near(dice.pick(SKINS), 6),
         shoulders=shoulders,
@@ -176,15 +187,15 @@ def _leg(
     (knee_x, knee_y), (ankle_x, ankle_y) = bend
     knee = (hip + side * (knee_x + dice.between(-0.4, 0.4)), knee_y)
     ankle = (hip + side * (ankle_x + dice.between(-0.5, 0.5)), ankle_y + dice.between(-0.3, 0.3))
-    calf = (knee[0] + (ankle[0] - knee[0]) * 0.34 + side * 0.35, knee[1] + (ankle[1] - knee[1]) * 0.34)
-    return (hip, 50.0), knee, calf, ankle
+    calf_x, calf_y = blend(knee, ankle, 0.34)
+    return (hip, 50.0), knee, (calf_x + side * 0.35, calf_y), ankle
 
 
-def paint_leg(canvas: Canvas, figure: Figure, side: int, stocking: Cloth | None) -> None:
-    """Paints a bare leg down to the ankle and the foot, or one in a stocking."""
-    thick = figure.stoutness
-    skin = plain(figure.skin) if stocking is None else stocking
-    hip, knee, calf, ankle = figure.legs[side]
+def paint_leg(canvas: Canvas, body: Body, side: int, stocking: Cloth | None) -> None:
+    """Paints a leg down to the foot, bare or in a stocking."""
+    thick = body.stoutness
+    skin = solid(body.skin) if stocking is None else stocking
+    hip, knee, calf, ankle = body.legs[side]
     tube = limb((hip, knee, calf, ankle), (4.5 * thick, 2.9 * thick, 2.75 * thick, 1.5))
     foot = limb((ankle, (ankle[0] + side * 1.2, ankle[1] + 3.0)), (1.5, 1.5))
     canvas.paint(union(tube, foot), skin, LEG[side], relief=2.0)
@@ -192,38 +203,37 @@ def paint_leg(canvas: Canvas, figure: Figure, side: int, stocking: Cloth | None)
     canvas.tint(knee_cap, 86, only=(LEG[side],))
 
 
-def paint_arm(canvas: Canvas, figure: Figure, side: int, sleeves: float) -> None:
-    """Paints an arm with its hand; a hand in a pocket, and an arm wholly in its sleeve, stay out of sight."""
-    arm = figure.arms[side]
+def paint_arm(canvas: Canvas, body: Body, side: int, sleeves: float) -> None:
+    """Paints an arm with its hand; a hand in a pocket is hidden, and so is that arm under a whole sleeve."""
+    arm = body.arms[side]
     if arm.pose == "pocket" and sleeves == 2:
         return
-    thick = figure.stoutness if figure.feminine else figure.stoutness * 1.12
-    skin = plain(figure.skin)
+    thick = body.stoutness if body.feminine else body.stoutness * 1.12
+    skin = solid(body.skin)
     wrist = arm.joints[2]
     shape = limb(arm.joints, ((2.0 if sleeves else 2.3) * thick, 1.75 * thick, 1.2))
     if arm.pose != "pocket":
-        palm = (wrist[0] + (arm.fingertips[0] - wrist[0]) * 0.45, wrist[1] + (arm.fingertips[1] - wrist[1]) * 0.45)
+        palm = blend(wrist, arm.fingertips, 0.45)
         thumb = (palm[0] - side * 1.7, palm[1] + (0.6 if arm.fingertips[1] > wrist[1] else -0.6))
         hand = limb((wrist, palm, arm.fingertips), (1.2, 1.55, 0.75))
         shape = union(shape, hand, limb((wrist, thumb), (0.7, 0.5)))
     canvas.paint(shape, skin, ARM[side], relief=1.4)
 
 
-def paint_neck(canvas: Canvas, figure: Figure) -> None:
+def paint_neck(canvas: Canvas, body: Body) -> None:
     """Paints the neck, which counts as face, and the chin's shadow on it."""
-    x, y = figure.head
-    width = 2.3 if figure.feminine else 2.9
-    canvas.paint(limb(((x, y + 4), (0.0, 18.6)), (width, width + 0.3)), plain(figure.skin), Label.FACE, outline=False)
+    x, y = body.head
+    width = 2.3 if body.feminine else 2.9
+    canvas.paint(limb(((x, y + 4), (0.0, 18.6)), (width, width + 0.3)), solid(body.skin), Label.FACE, outline=False)
     canvas.tint(blob((x - 3, y + 6), (x + 3, y + 6), (x + 2.4, y + 8.6), (x, y + 9.4), (x - 2.4, y + 8.6)), 80,
                 only=(Label.FACE,))  # fmt: skip
 
 
-def paint_neckline(canvas: Canvas, figure: Figure, depth: float, width: float, pointed: bool) -> None:
-    """Paints the skin a neckline leaves bare, from the neck down to the given depth below the collar."""
+def paint_neckline(canvas: Canvas, body: Body, depth: float, width: float, pointed: bool) -> None:
+    """Paints the skin that a neckline leaves bare, down to a depth below the collar."""
     bottom = 18.0 + depth
     if pointed:
         shape = polygon(points((-width, 17.0), (width, 17.0), (0.0, bottom)))
     else:
-        shape = blob((-width, 16.6), (width, 16.6), (width * 0.75, bottom - depth * 0.35), (0.0, bottom),
-                     (-width * 0.75, bottom - depth * 0.35))  # fmt: skip
-    canvas.paint(shape, plain(mix(figure.skin, (120, 60, 40), 6)), Label.FACE, relief=0)
+        shape = mirrored((width, 16.6), (width * 0.75, bottom - depth * 0.35), (0.0, bottom))
+    canvas.paint(shape, solid(mix(body.skin, (120, 60, 40), 6)), Label.FACE, relief=0)
