@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
+from oshp_bench.baselines.contract import Labels, Support
 from oshp_bench.baselines.eopnet.network import EOPNet
 
 # What the encoder and the heads are measured on costs the same, whatever it shows.
@@ -33,7 +34,7 @@ class Pair:
 
     def __init__(self, network: EOPNet, size: int, classes: int) -> None:
         self._network = network
-        self._classes = range(1, 1 + classes)
+        self._classes = tuple(range(1, 1 + classes))
         self._support, self._query = torch.rand(2, 1, 3, size, size)
         stripes = 1 + torch.arange(size) * classes // size
         self._mask = torch.where(torch.arange(size)[:, None] < size // 8, 0, stripes)[None]
@@ -42,7 +43,8 @@ class Pair:
     @torch.no_grad()
     def parse(self) -> Tensor:
         network, mask = self._network, self._mask
-        task = network.adapt(network.encode(self._support), mask, mask.clamp(max=1), self._classes)
+        support = Support(network.encode(self._support), mask, mask, mask.clamp(max=1), self._classes)
+        task = network.adapt(support)
         return network.parse(network.encode(self._query), task, (self._size, self._size))
 
     def macs(self) -> int:
@@ -60,7 +62,7 @@ def measured(backbone: str, reading: str, size: int, classes: int, rounds: int) 
     """A row of the table."""
     torch.manual_seed(0)
     kind = PairByPair if reading == "release" else EOPNet
-    network = kind(build_backbone(backbone, pretrained=False), _LABELS, "k", MODELS[reading]).eval()
+    network = kind(build_backbone(backbone, pretrained=False), Labels(_LABELS), "k", MODELS[reading]).eval()
     pair = Pair(network, size, classes)
     return {
         "model": f"EOP-Net, {backbone}, {reading}",

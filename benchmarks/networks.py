@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
-from oshp_bench.baselines.contract import Progress
+from oshp_bench.baselines.contract import Labels, Progress
 from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
 from oshp_bench.baselines.eopnet.readings import BACKGROUND
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
@@ -129,5 +129,7 @@ class Training:
         torch.manual_seed(0)
         settings = self.settings
         backbone = build_backbone(settings.backbone, width=settings.width, pretrained=False)
-        network = kind(backbone, len(self.manifest.dataset.labels), "k", settings.model)
+        network = kind(
+            backbone, Labels(len(self.manifest.dataset.labels), self.manifest.ids_of("base")), "k", settings.model
+        )
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

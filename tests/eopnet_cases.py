@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import Backbone
-from oshp_bench.baselines.contract import Batch, Progress
+from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings, Parts
 from oshp_bench.episodes.episodes import Way
 
 WIDTH, COUNT, SIZE = 8, 8, 32
+LABELS = Labels(COUNT, (1, 2, 3, 7))
 MIDDLE = Progress(epoch=20, epochs=50, step=0, steps=1)
 
 
@@ -33,7 +34,7 @@ class Strided(Backbone):
 def network(settings: EOPNetSettings | None = None, way: Way = "k") -> EOPNet:
     """An EOP-Net of classes below 8, the same whenever it is asked for."""
     torch.manual_seed(1)
-    return EOPNet(Strided(), COUNT, way, settings)
+    return EOPNet(Strided(), LABELS, way, settings)
 
 
 def without(whole: EOPNet, **parts: bool) -> EOPNet:
@@ -58,13 +59,20 @@ def batch(way: Way = "k") -> Batch:
     return Batch(
         way=way,
         query_images=torch.rand(2, 3, SIZE, SIZE, generator=generator),
-        support_images=torch.rand(2, 3, SIZE, SIZE, generator=generator),
+        support_images=torch.rand(2, 3, SIZE, SIZE, generator=generator)[:, None],
         query_masks=query_masks,
-        support_masks=support_masks,
+        support_masks=support_masks[:, None],
         query_coarse=torch.where(query_masks == 255, 255, (query_masks > 0).long()),
-        support_coarse=(support_masks > 0).long(),
-        targets=torch.tensor([2, 7]) if way == "1" else torch.zeros(2, dtype=torch.int64),
+        support_coarse=(support_masks > 0).long()[:, None],
+        support_targets=torch.tensor([[2], [7]]) if way == "1" else torch.zeros(2, 1, dtype=torch.int64),
     )
+
+
+def support(net: LearnedMethod, episodes: Batch, classes: tuple[int, ...], number: int = 0) -> Support:
+    """The support of one episode of a batch, as prediction gives it."""
+    mask, coarse = episodes.support_masks[number], episodes.support_coarse[number]
+    asked = torch.where(torch.isin(mask, torch.tensor([*classes, 255])), mask, 0)
+    return Support(net.encode(episodes.support_images[number]), asked, mask, coarse, classes)
 
 
 def steps(net: EOPNet, count: int = 3) -> None:

@@ -57,6 +57,33 @@ def test_features_have_stride_4_and_the_promised_width(name: str, size: tuple[in
     assert backbone.width == BACKBONES[name].width
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_levels_are_as_promised_and_stages_lead_from_one_to_the_next(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, pretrained=False).eval()
+    images = torch.rand(1, 3, 61, 83)
+    with torch.no_grad():
+        found = backbone.level_features(images, backbone.levels)
+        assert list(found) == list(backbone.levels)
+        features = backbone.normalised(images)
+        for level, promised in backbone.levels.items():
+            assert found[level].shape == (
+                1,
+                promised.channels,
+                *(math.ceil(side / promised.stride) for side in (61, 83)),
+            )
+            features = backbone.stage(level)(features)
+            assert torch.equal(features, found[level])
+        deepest = list(backbone.levels)[-1]
+        assert torch.equal(backbone.level_features(images, [deepest])[deepest], found[deepest])
+
+
+def test_stages_behind_the_last_level_are_not_run() -> None:
+    backbone = build_backbone("efficientnet-lite0", pretrained=False)
+    backbone.get_submodule("_blocks.3").register_forward_pre_hook(lambda *_: pytest.fail("block 3 begins stage 4"))
+    assert list(backbone.level_features(torch.rand(1, 3, 32, 32), ["stage3", "stage2"])) == ["stage2", "stage3"]
+
+
 def test_the_width_of_efficientnet_can_be_chosen() -> None:
     with torch.no_grad():
         assert build_backbone("efficientnet-lite0", width=40)(torch.rand(2, 3, 32, 32)).shape == (2, 40, 8, 8)
@@ -79,7 +106,8 @@ def test_a_skip_path_sees_what_the_first_relu_leaves() -> None:
 def test_xception_gets_bgr_from_minus_1_to_1() -> None:
     backbone = Xception65()
     seen: list[Tensor] = []
-    backbone.xception_features.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    stem = backbone.get_submodule("xception_features.conv1")
+    stem.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     photo = torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
     with torch.no_grad():
         backbone.eval()(photo)
@@ -124,8 +152,8 @@ def test_efficientnet_gets_photos_as_its_weights_expect_them(imagenet: Efficient
     # What the backbone would see with ImageNet's mean and deviation in place of its own (x * 255 - 127) / 128.
     mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
     with torch.no_grad():
-        imagenet.levels(photos)
-        imagenet.levels(((photos - mean) / deviation * 128 + 127) / 255)
+        for shown in (photos, ((photos - mean) / deviation * 128 + 127) / 255):
+            imagenet.level_features(shown, ["stage2"])
     hook.remove()
     assert stem.running_mean is not None and stem.running_var is not None
     ours, other = (((each - stem.running_mean) ** 2 / (stem.running_var + stem.eps)).mean() for each in seen)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from eopnet_cases import COUNT, MIDDLE, SIZE, Strided, batch, blocks, network, steps
+from eopnet_cases import LABELS, MIDDLE, SIZE, Strided, batch, blocks, network, steps, support
 from torch import Tensor
 
 from oshp_bench.baselines.contract import Batch
@@ -24,7 +24,7 @@ OFF = EOPNetFGSettings(ignore=False, gate=False, rivals=False, layout=0.0)
 def gated(way: Way = "k", **changes: Any) -> EOPNetFG:
     """An eopnet-fg with the weights that `network` has."""
     torch.manual_seed(1)
-    return EOPNetFG(Strided(), COUNT, way, replace(OFF, **changes))
+    return EOPNetFG(Strided(), LABELS, way, replace(OFF, **changes))
 
 
 def unnamed() -> Batch:
@@ -38,8 +38,7 @@ def parsed(net: EOPNetFG, human: Tensor, classes: tuple[int, ...]) -> Tensor:
     net.eval()
     one = batch()
     with torch.no_grad():
-        query, support = net.encode(one.query_images[:1]), net.encode(one.support_images[:1])
-        task = net.adapt(support, one.support_masks[:1], one.support_coarse[:1], classes)
+        query, task = net.encode(one.query_images[:1]), net.adapt(support(net, one, classes))
         assert task.coarse is not None
         query.human = task.coarse.vectors, human
         return torch.tensor([0, *classes])[net.parse(query, task, (SIZE, SIZE)).argmax(0)]
@@ -58,8 +57,8 @@ def test_with_all_changes_off_it_is_eopnet() -> None:
 
 def test_ignore_leaves_out_humans_without_a_base_class_and_changes_the_fine_losses_alone() -> None:
     net, plain, episodes = gated(ignore=True), gated(), unnamed()
-    masks = episodes.support_masks[:, ::4, ::4]
-    task = net.task(net.encode(episodes.support_images), masks, masks, torch.tensor([[1, 2], [1, 2]]), 0)
+    masks = episodes.support_masks[:, 0, ::4, ::4]
+    task = net.task(net.encode(episodes.support_images[:, 0]), masks, masks, torch.tensor([[1, 2], [1, 2]]), 0)
     truth = net.truth(episodes.query_masks, episodes.query_coarse, task)
     lost = (episodes.query_masks == 0) & (episodes.query_coarse == 1)
     assert lost.any()
@@ -80,7 +79,7 @@ def test_the_gate_gives_background_to_the_coarse_space_alone(way: Way) -> None:
 def test_what_a_rival_wins_is_background() -> None:
     net = gated(gate=True, rivals=True)
     steps(net)
-    assert net._remembered() == [1, 2, 3, 7]
+    assert net.learned_classes() == {1, 2, 3, 7}
     everything = parsed(net, HUMAN, (1, 2, 3, 7))
     asked = parsed(net, HUMAN, (1, 2))
     # All four take part either way; classes 3 and 7 are background when nobody asks for them.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from eopnet_cases import COUNT, MIDDLE, SIZE, WIDTH, Strided, batch, blocks, network, steps, without
+from eopnet_cases import COUNT, LABELS, MIDDLE, SIZE, WIDTH, Strided, batch, blocks, network, steps, support, without
 from torch import Tensor
 
 from oshp_bench.baselines.contract import Batch, Progress
@@ -28,10 +28,8 @@ SLOTS = Prototypes(
 def scores(net: EOPNet, episodes: Batch, classes: tuple[int, ...], number: int = 0) -> Tensor:
     """What prediction gives for one episode of a batch."""
     net.eval()
-    one = slice(number, number + 1)
     with torch.no_grad():
-        query, support = net.encode(episodes.query_images[one]), net.encode(episodes.support_images[one])
-        task = net.adapt(support, episodes.support_masks[one], episodes.support_coarse[one], classes)
+        query, task = net.encode(episodes.query_images[[number]]), net.adapt(support(net, episodes, classes, number))
         return net.parse(query, task, (SIZE, SIZE))
 
 
@@ -88,9 +86,9 @@ def test_contrast_by_hand() -> None:
 def test_pixels_of_classes_without_prototype_are_background() -> None:
     net, episodes = network(), batch()
     task = net.task(
-        net.encode(episodes.support_images),
-        episodes.support_masks[:, ::4, ::4],
-        episodes.support_coarse[:, ::4, ::4],
+        net.encode(episodes.support_images[:, 0]),
+        episodes.support_masks[:, 0, ::4, ::4],
+        episodes.support_coarse[:, 0, ::4, ::4],
         torch.tensor([[1, 2, 7, EMPTY], [1, 2, 3, 7]]),
         epoch=0,
     )
@@ -197,7 +195,7 @@ def test_one_of_agm_and_npm_must_stay() -> None:
 
 def test_nothing_depends_on_absent_classes(trained: EOPNet) -> None:
     torch.manual_seed(1)
-    larger = EOPNet(Strided(), COUNT + 10, "k", trained.settings)
+    larger = EOPNet(Strided(), replace(LABELS, count=COUNT + 10), "k", trained.settings)
     rows = torch.rand(COUNT + 10, WIDTH)
     rows[:COUNT] = trained.state_dict()["memory.rows"]
     rows[[4, 5, 6]] = 1.0
@@ -207,7 +205,7 @@ def test_nothing_depends_on_absent_classes(trained: EOPNet) -> None:
 
 
 def test_in_the_release_absent_classes_lower_the_background() -> None:
-    nets = [EOPNet(Strided(), count, "k", RELEASE) for count in (COUNT, COUNT + 10)]
+    nets = [EOPNet(Strided(), replace(LABELS, count=count), "k", RELEASE) for count in (COUNT, COUNT + 10)]
     nets[1].load_state_dict(nets[0].state_dict() | {"memory.rows": torch.zeros(COUNT + 10, WIDTH)})
     few, many = (scores(net, batch(), (1, 2, 7)) for net in nets)
     torch.testing.assert_close(few[1:], many[1:])
@@ -219,7 +217,7 @@ def test_a_one_way_episode_looks_at_its_target_alone() -> None:
     alone = replace(
         episodes,
         query_masks=torch.stack([blocks(0, 2, 0, 255), blocks(0, 0, 0, 7)]),
-        support_masks=torch.stack([blocks(2, 0, 0, 0), blocks(7, 0, 0, 0)]),
+        support_masks=torch.stack([blocks(2, 0, 0, 0), blocks(7, 0, 0, 0)])[:, None],
     )
     assert {name: loss.item() for name, loss in net(episodes, MIDDLE).items()} == {
         name: loss.item() for name, loss in network(way="1")(alone, MIDDLE).items()
@@ -246,14 +244,8 @@ def test_scores_of_a_query_do_not_depend_on_what_was_asked_before(trained: EOPNe
     episodes = batch()
     with torch.no_grad():
         query = trained.encode(episodes.query_images[:1])
-        for support in (0, 1, 0):
-            one = slice(support, support + 1)
-            task = trained.adapt(
-                trained.encode(episodes.support_images[one]),
-                episodes.support_masks[one],
-                episodes.support_coarse[one],
-                (1, 7),
-            )
+        for number in (0, 1, 0):
+            task = trained.adapt(support(trained, episodes, (1, 7), number))
             for size in ((SIZE, SIZE), (20, 24)):
                 fresh = trained.parse(trained.encode(episodes.query_images[:1]), task, size)
                 assert torch.equal(trained.parse(query, task, size), fresh)
@@ -270,8 +262,8 @@ def test_a_support_without_classes_gives_finite_losses_and_gradients() -> None:
 
 def test_a_support_whose_class_is_lost_on_the_grid_parses_as_background() -> None:
     net, episodes = network(), batch()
-    dot = torch.zeros(2, SIZE, SIZE, dtype=torch.int64)
-    dot[:, 1, 1] = 5
+    dot = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.int64)
+    dot[:, :, 1, 1] = 5
     parsed = scores(net, replace(episodes, support_masks=dot), (5,))
     assert not parsed.argmax(0).any()
 

@@ -110,14 +110,14 @@ def test_a_training_step_gives_the_recorded_losses_prototypes_and_gradients(
     pictures, (case,) = recorded.numbers["train_pairs"], recorded.numbers["trains"]
     targets = case["cate_id"]
     batch = Batch(
-        recorded.way,
-        photos(pictures, "query", precision),
-        photos(pictures, "support", precision),
-        recorded.masks(pictures, "query_mask", targets),
-        recorded.masks(pictures, "support_mask", targets),
-        torch.stack([each["query_fg"] for each in pictures]).long(),
-        torch.stack([each["support_fg"] for each in pictures]).long(),
-        torch.tensor(targets),
+        way=recorded.way,
+        query_images=photos(pictures, "query", precision),
+        query_masks=recorded.masks(pictures, "query_mask", targets),
+        query_coarse=torch.stack([picture["query_fg"] for picture in pictures]).long(),
+        support_images=photos(pictures, "support", precision)[:, None],
+        support_masks=recorded.masks(pictures, "support_mask", targets)[:, None],
+        support_coarse=torch.stack([picture["support_fg"] for picture in pictures]).long()[:, None],
+        support_targets=torch.tensor(targets if recorded.way == "1" else [0] * len(pictures))[:, None],
     )
     progress = Progress(case["epoch"], case["max_epoch"], step=0, steps=1)
     losses = network.losses(batch, progress)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
+from eopnet_cases import batch
 from torch import Tensor, distributed
 
 from oshp_bench.baselines.eopnet.readings import ReleaseMomentumPrototypes
 from oshp_bench.baselines.pieces.prototypes import (
     EMPTY,
     MomentumPrototypes,
+    asked_classes,
+    channels,
     class_weights,
     pooled,
     present_classes,
@@ -31,6 +35,23 @@ def test_classes_of_a_batch_are_listed_and_padded() -> None:
     masks = torch.tensor([[[0, 7, 255], [2, 7, 0]], [[0, 0, 255], [4, 0, 0]], [[0, 0, 0], [0, 0, 255]]])
     assert present_classes(masks).tolist() == [[2, 7], [4, EMPTY], [EMPTY, EMPTY]]
     assert present_classes(masks[2:]).tolist() == [[EMPTY]]
+
+
+def test_the_classes_of_a_batch_are_those_drawn_for_or_those_shown() -> None:
+    k_way, one_way = batch(), batch("1")
+    assert asked_classes(k_way, (8, 8)).tolist() == [[1, 2, 7, EMPTY], [1, 2, 3, 7]]
+    assert asked_classes(one_way, (8, 8)).tolist() == [[2], [7]]
+    drawn = torch.tensor([[1, 2, 7], [2, EMPTY, EMPTY]])
+    assert torch.equal(asked_classes(replace(k_way, support_targets=drawn), (8, 8)), drawn)
+
+
+def test_channels_by_hand() -> None:
+    masks = torch.tensor([[[0, 7, 255], [2, 7, 4]], [[0, 2, 255], [4, 4, 0]]])
+    ids = torch.tensor([[7, 2], [4, EMPTY]])
+    assert channels(masks, ids, ids > EMPTY).tolist() == [[[0, 1, 255], [2, 1, 0]], [[0, 0, 255], [1, 1, 0]]]
+    # The first sample's support lacks class 7.
+    present = torch.tensor([[False, True], [True, False]])
+    assert channels(masks, ids, present).tolist() == [[[0, 0, 255], [2, 0, 0]], [[0, 0, 255], [1, 1, 0]]]
 
 
 def test_a_static_prototype_is_the_mean_over_its_pixels() -> None:

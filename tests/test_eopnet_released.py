@@ -35,7 +35,7 @@ def test_a_checkpoint_is_recognised_and_fills_the_whole_network(test_data: Path,
     state["prototype"][4] = 2.0
     state["s1_semantic.bias"] = torch.tensor([5.0, 6.0])
     net = load_released(state, ORIGIN)
-    assert net.ways == (way,) and net.count == 18 and not net.training
+    assert net.ways == (way,) and net.labels.count == 18 and not net.training
     loaded = net.state_dict()
     assert loaded["memory.rows"].sum(1).nonzero().flatten().tolist() == [4]
     # Background comes first in the release's head of one class, second in ours.
@@ -54,7 +54,7 @@ def test_every_tensor_of_ours_comes_from_exactly_one_of_theirs(test_data: Path, 
 def test_lip_and_cihp_have_more_rows(test_data: Path) -> None:
     state = checkpoint(test_data, "k")
     state["prototype"] = torch.zeros(20, 256)
-    assert load_released(state, ORIGIN).count == 20
+    assert load_released(state, ORIGIN).labels.count == 20
 
 
 def test_our_own_weights_are_not_taken_for_the_authors() -> None:

@@ -127,7 +127,7 @@ def test_it_parses_as_a_pair_of_the_benchmark(here: Path, tmp_path: Path) -> Non
 
     class Pair:
         query_id, support_id, classes, query_size = "a", "s", (1, 2, 3, 5, 7), (50, 36)
-        query_photo, support_photo, support_mask = photo, support, mask
+        query_photo, support_photo, support_mask, support_whole = photo, support, mask, mask
         support_human = np.where(mask == IGNORE, IGNORE, mask > 0).astype(np.uint8)
 
     expected = NetworkMethod(load_checkpoint(here / "k.safetensors").network, 48)(Pair())

@@ -10,7 +10,6 @@ import random
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from oshp_bench import Episode, Episodes, ImageCache, Manifest, OshpError, find_source
 from oshp_bench.baselines.checkpoints import load_checkpoint
-from oshp_bench.baselines.contract import Batch, LearnedMethod, Progress
+from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.inference import NetworkMethod, out_of_memory, usable_device
@@ -53,7 +52,7 @@ def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
 def network(reading: str, way: Way) -> EOPNet:
     """An EOP-Net of one convolution and drawn weights that remembers prototypes of hat, hair and shoes."""
     torch.manual_seed(3)
-    made = EOPNet(Strided(), 8, way, RELEASE if reading == "release" else EOPNetSettings())
+    made = EOPNet(Strided(), Labels(8), way, RELEASE if reading == "release" else EOPNetSettings())
     for module in made.modules():
         if isinstance(module, MomentumPrototypes):
             rows = [0, 1] if len(module.rows) == 2 else [1, 2, 3]
@@ -113,7 +112,7 @@ class Shown:
     def support_mask(self) -> Mask:
         return np.ones((8, 8), np.uint8)
 
-    support_human = support_mask
+    support_whole = support_human = support_mask
 
 
 class Counting(LearnedMethod):
@@ -129,9 +128,9 @@ class Counting(LearnedMethod):
         self.calls["encode"] += 1
         return {"one": [torch.zeros(1).expand(self._size // 4)]}
 
-    def adapt(self, support: Any, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Any:
+    def adapt(self, support: Support) -> Any:
         self.calls["adapt"] += 1
-        return len(classes)
+        return len(support.classes)
 
     def parse(self, query: Any, task: Any, size: tuple[int, int]) -> Tensor:
         self.calls["parse"] += 1
@@ -197,11 +196,11 @@ class FineTuned(Counting):
     def encode(self, images: Tensor) -> Any:
         return self.layer(images)
 
-    def adapt(self, support: Any, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Any:
+    def adapt(self, support: Support) -> Any:
         head = nn.Conv2d(4, 2, 1)
         copied = copy.deepcopy(head)
         with torch.enable_grad():
-            (copied(support) ** 2).sum().backward()
+            (copied(support.features) ** 2).sum().backward()
         assert copied.weight.grad is not None
         return head.weight - 0.1 * copied.weight.grad
 
@@ -248,7 +247,7 @@ class Sized(Shown):
         mask[:, : (self.support_size[1] + 1) // 2] = 1
         return mask
 
-    support_human = support_mask
+    support_whole = support_human = support_mask
 
 
 @pytest.mark.parametrize("side", [None, 32, 33])
@@ -368,8 +367,11 @@ def test_a_checkpoint_parses_as_the_network_that_was_saved(manifest: Manifest, s
             for photo in (episode.query_photo, episode.support_photo)
         ]  # fmt: skip
         query, support = (loaded.network.encode(each) for each in sized)
-        mask, human = (torch.tensor(each)[None].long() for each in (episode.support_mask, episode.support_human))
-        task = loaded.network.adapt(support, mask, human, episode.classes)
+        mask, whole, human = (
+            torch.tensor(labels)[None].long()
+            for labels in (episode.support_mask, episode.support_whole, episode.support_human)
+        )
+        task = loaded.network.adapt(Support(support, mask, whole, human, episode.classes))
         assert torch.equal(scores, loaded.network.parse(query, task, episode.query_size))
 
 

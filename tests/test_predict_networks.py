@@ -369,7 +369,7 @@ def test_a_method_that_needs_no_training_goes_by_its_name_in_both_ways(
     assert result.stdout.splitlines()[2].startswith("no checkpoint; efficientnet-lite0, ")
     card = json.loads((folder / "predictions.json").read_text())
     assert card["kway"] == card["1way"]
-    assert (card["kway"]["checkpoint"], card["kway"]["digest"], card["kway"]["screening"]) == (None, None, None)
+    assert (card["kway"]["checkpoint"], card["kway"]["digest"]) == (None, None)
     source = find_source(manifest.dataset, tiny_root)
     for way in WAYS:
         parsed = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines import prototype_matching, registry
-from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.baselines.backbones.layers import Backbone, Level
 from oshp_bench.baselines.cli import main as oshp_predict
-from oshp_bench.baselines.contract import NoSettings, Progress
+from oshp_bench.baselines.contract import Labels, NoSettings, Progress, Support
 from oshp_bench.baselines.prototype_matching import PrototypeMatching
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.episodes.episodes import WAYS, Way
@@ -36,13 +37,17 @@ class Means(Backbone):
     """The mean red and green of squares of 4 x 4 pixels, times a weight."""
 
     width = 2
+    levels = {"means": Level(2, 4)}
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2, 1, 1))
 
-    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return images, functional.avg_pool2d(images[:, :2], 4) * self.weight
+    def normalised(self, images: Tensor) -> Tensor:
+        return images[:, :2]
+
+    def stage(self, _: str) -> Callable[[Tensor], Tensor]:
+        return lambda photos: functional.avg_pool2d(photos, 4) * self.weight
 
 
 def photo(*cells: tuple[float, float]) -> Tensor:
@@ -59,17 +64,21 @@ def mask_of(*rows: str) -> Tensor:
 
 @pytest.fixture
 def method() -> PrototypeMatching:
-    return PrototypeMatching(Means(), 8, "k", NoSettings())
+    return PrototypeMatching(Means(), Labels(8), "k", NoSettings())
 
 
 SUPPORT = photo((1.0, 0.0), (0.4, 0.6), (0.0, 1.0), (0.2, 0.2))
+
+
+def adapted(method: PrototypeMatching, mask: Tensor, *classes: int) -> Tensor:
+    return method.adapt(Support(method.encode(SUPPORT), mask, mask, (mask > 0).long(), classes))
 
 
 def test_prototypes_are_means_over_the_covered_parts_of_cells(method: PrototypeMatching) -> None:
     # Class 3 has all of the first cell and half of the second; class 5 a quarter of the third; the fourth is ignored.
     mask = mask_of("3330", "3330", "5000", "0000").clone()
     mask[:, 4:, 4:] = 255
-    vectors = method.adapt(method.encode(SUPPORT), mask, torch.zeros_like(mask), (3, 5))
+    vectors = adapted(method, mask, 3, 5)
     three = [(1.0 + 0.5 * 0.4) / 1.5, (0.0 + 0.5 * 0.6) / 1.5]
     background = [(0.5 * 0.4 + 0.0) / 1.25, (0.5 * 0.6 + 0.75 * 1.0) / 1.25]
     # A quarter of a cell alone gives its feature's direction, which is all that a cosine sees.
@@ -82,13 +91,13 @@ def test_prototypes_are_means_over_the_covered_parts_of_cells(method: PrototypeM
 def test_a_class_of_one_pixel_has_a_prototype(method: PrototypeMatching) -> None:
     mask = torch.zeros(1, 8, 8, dtype=torch.int64)
     mask[0, 7, 0] = 5
-    vectors = method.adapt(method.encode(SUPPORT), mask, mask, (5,))
+    vectors = adapted(method, mask, 5)
     assert functional.normalize(vectors[0, 1], dim=0).tolist() == pytest.approx([0.0, 1.0])
 
 
 def test_every_pixel_gets_the_nearest_prototype(method: PrototypeMatching) -> None:
     mask = mask_of("3300", "3300", "5500", "5500")
-    task = method.adapt(method.encode(SUPPORT), mask, mask, (3, 5))
+    task = adapted(method, mask, 3, 5)
     # Background is the mean of (0.4, 0.6) and (0.2, 0.2): (0.3, 0.4), of length 0.5.
     query = photo((0.5, 0.0), (0.3, 0.4), (0.0, 0.1), (0.6, 0.8))
     scores = method.parse(method.encode(query), task, (2, 2))
@@ -115,12 +124,12 @@ def test_the_guides_method_that_learns_does(way: Way) -> None:
     exec(compile(SOURCES["python"][2], "docs/methods.md", "exec"), names)
     torch.manual_seed(1)
     backbone = Means()
-    method = names["TrainedMatching"](backbone, 8, way, names["TrainedSettings"](sharpness=5.0))
+    method = names["TrainedMatching"](backbone, Labels(8), way, names["TrainedSettings"](sharpness=5.0))
     # Photos whose classes differ in colour, and one colour that says nothing.
     episodes = batch(way)
     for masks, images in (
         (episodes.query_masks, episodes.query_images),
-        (episodes.support_masks, episodes.support_images),
+        (episodes.support_masks[:, 0], episodes.support_images[:, 0]),
     ):
         images[:, 0] = masks / 8
         assert images.shape[-2:] == (SIZE, SIZE)

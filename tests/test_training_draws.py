@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import manifest_of
 
+from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, load_manifest
@@ -39,9 +40,9 @@ def test_k_way_passes_q_train_with_any_support(manifest: Manifest) -> None:
     for epoch in range(20):
         episodes = [draws.draw(epoch, index) for index in range(20)]
         assert sorted(each.query for each in episodes) == sorted(queries)
-        assert {each.target for each in episodes} == {0}
+        assert {each.targets for each in episodes} == {(0,)}
         orders.append([each.query for each in episodes])
-        used |= {each.support for each in episodes}
+        used |= {support for each in episodes for support in each.supports}
     assert len({tuple(order) for order in orders}) == 20
     assert used == set(supports)
     assert draws.images == (*queries, *supports)
@@ -58,17 +59,43 @@ def test_one_way_passes_every_base_class_with_the_queries_that_hold_it(manifest:
     episodes = drawn(draws, 12)
     for passage in range(10):
         part = episodes[passage * sum(wanted.values()) :][: sum(wanted.values())]
-        assert Counter((each.query, each.target) for each in part) == wanted
+        assert Counter((each.query, *each.targets) for each in part) == wanted
     for each in episodes:
-        assert each.target in base
-        assert each.target in (queries[each.query] or ()) and each.target in (supports[each.support] or ())
+        (target,), (support,) = each.targets, each.supports
+        assert target in base and target in (queries[each.query] or ()) and target in (supports[support] or ())
+
+
+def test_a_method_may_want_a_support_for_each_class_that_the_query_shows(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EOPNet, "supports", "each class")
+    # Nobody holds class 2 in S_train, so no support can be drawn for it; and a query shows nothing but class 2.
+    supports = {
+        image: tuple(number for number in present or () if number != 2)
+        for image, present in manifest.pools["support_train"].items()
+    }
+    queries = {**manifest.pools["query_train"], "only": (2,)}
+    held = replace(manifest, pools={**manifest.pools, "query_train": queries, "support_train": supports})
+    episodes = drawn(Draws(held, K_WAY), 20)
+    for episode in episodes:
+        assert episode.targets == tuple(target for target in (1, 3) if target in (queries[episode.query] or ()))
+        assert all(
+            target in supports[support] for target, support in zip(episode.targets, episode.supports, strict=True)
+        )
+    assert {episode.query for episode in episodes} == {
+        query for query, present in queries.items() if {1, 3} & set(present or ())
+    }
+    # Each class has its own support; sometimes it is the same image.
+    pairs = [episode.supports for episode in episodes if len(episode.supports) == 2]
+    assert 0 < sum(first == second for first, second in pairs) < len(pairs) / 4
+    assert drawn(Draws(held, ONE_WAY), 1)[0].targets in ((1,), (3,))
 
 
 def test_the_first_queries_of_every_class_can_be_enough_in_one_way_alone(manifest: Manifest) -> None:
     episodes = drawn(Draws(manifest, replace(ONE_WAY, queries_per_class=3, batch=1)), 1)
     for target in manifest.ids_of("base"):
         first = [query for query, present in manifest.pools["query_train"].items() if target in (present or ())][:3]
-        assert sorted(each.query for each in episodes if each.target == target) == first
+        assert sorted(each.query for each in episodes if each.targets == (target,)) == first
     assert drawn(Draws(manifest, replace(K_WAY, queries_per_class=3)), 2) == drawn(Draws(manifest, K_WAY), 2)
 
 
@@ -102,7 +129,7 @@ def test_epochs_of_any_length_leave_no_query_out(manifest: Manifest, episodes: i
 def test_supports_are_drawn_anew_unless_the_settings_say_once(manifest: Manifest) -> None:
     anew, once = (
         [
-            sorted((each.query, each.target, each.support) for each in (draws.draw(epoch, i) for i in range(20)))
+            sorted((each.query, each.targets, each.supports) for each in (draws.draw(epoch, i) for i in range(20)))
             for epoch in range(3)
         ]
         for draws in (Draws(manifest, K_WAY), Draws(manifest, replace(K_WAY, redraw=False)))
@@ -123,7 +150,7 @@ def test_these_episodes_never_change(manifest: Manifest) -> None:
     """A published run can be repeated: its episodes may not depend on a version of anything."""
     episodes = drawn(Draws(manifest, replace(K_WAY, episodes=4)), 1)
     assert [each.query for each in episodes] == ["096", "084", "088", "092"]
-    assert [each.support for each in episodes] == ["101", "105", "105", "117"]
+    assert [each.supports for each in episodes] == [("101",), ("105",), ("105",), ("117",)]
 
 
 def test_a_manifest_that_does_not_know_its_training_classes_is_refused() -> None:
@@ -147,4 +174,4 @@ def test_a_novel_class_is_never_a_target(manifest: Manifest) -> None:
     novel = set(manifest.ids_of("novel"))
     held = {each for present in manifest.pools["query_train"].values() for each in present or ()}
     assert novel & held
-    assert not novel & {each.target for each in drawn(Draws(manifest, ONE_WAY), 3)}
+    assert not novel & {target for each in drawn(Draws(manifest, ONE_WAY), 3) for target in each.targets}

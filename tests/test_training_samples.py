@@ -18,6 +18,7 @@ from PIL import Image
 from tiny import manifest_of
 from training_cases import SMALL
 
+from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
@@ -142,8 +143,8 @@ def test_coarse_is_taken_before_the_merge_and_fine_without_novel_classes(manifes
     episodes = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32))
     seen = set()
     for index in range(20):
-        draw, *sides = episodes[index // 4, index % 4]
-        for image, sample in zip((draw.query, draw.support), sides, strict=True):
+        draw, query, supports = episodes[index // 4, index % 4]
+        for image, sample in zip((draw.query, *draw.supports), (query, *supports), strict=True):
             mask = source.mask(image)
             height, width = mask.shape
             seen |= set(np.unique(mask).tolist())
@@ -163,9 +164,9 @@ def test_query_and_support_are_flipped_and_scaled_each_for_itself(manifest: Mani
     mirrored = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32, flip=True))
     found = np.zeros((2, 2), int)
     for index in range(80):
-        draw, *sides = mirrored[index // 4, index % 4]
+        draw, query, supports = mirrored[index // 4, index % 4]
         flips = []
-        for image, sample in zip((draw.query, draw.support), sides, strict=True):
+        for image, sample in zip((draw.query, *draw.supports), (query, *supports), strict=True):
             mask = (source.mask(image) > 0).astype(np.uint8)
             coarse = sample.coarse[: mask.shape[0], : mask.shape[1]]
             straight, turned = (coarse == mask).all(), (coarse == mask[:, ::-1]).all()
@@ -174,8 +175,9 @@ def test_query_and_support_are_flipped_and_scaled_each_for_itself(manifest: Mani
         found[flips[0], flips[1]] += 1
     assert found.min() > 8
     scaled = episodes_of(manifest, Files(source, manifest), replace(PLAIN, scale=(0.5, 1.0)))
-    sizes = [[(each.fine != IGNORE).sum() for each in scaled[0, index][1:]] for index in range(4)]
-    assert all(query != support for query, support in sizes)
+    for index in range(4):
+        _, query, (support,) = scaled[0, index]
+        assert (query.fine != IGNORE).sum() != (support.fine != IGNORE).sum()
 
 
 def test_numbers_differ_from_place_to_place_and_by_seed(manifest: Manifest, source: Source) -> None:
@@ -217,29 +219,58 @@ def test_a_batch_s_tensors(manifest: Manifest, source: Source) -> None:
     places_of_one = [(0, 0), (0, 1), (0, 3)]
     (raw,) = batches(episodes, [places_of_one], 0, torch.device("cpu"))
     batch = raw.on(torch.device("cpu"), "1", channels_last=True)
-    for number, (draw, query, support) in enumerate(episodes[place] for place in places_of_one):
-        assert batch.targets[number] == draw.target > 0
+    for number, (draw, query, (support,)) in enumerate(episodes[place] for place in places_of_one):
+        assert batch.support_targets[number].tolist() == [draw.targets[0]] != [0]
         for images, masks, coarse, sample in (
             (batch.query_images, batch.query_masks, batch.query_coarse, query),
-            (batch.support_images, batch.support_masks, batch.support_coarse, support),
+            (batch.support_images[:, 0], batch.support_masks[:, 0], batch.support_coarse[:, 0], support),
         ):
             assert torch.equal(images[number], torch.tensor(sample.photo).permute(2, 0, 1).float() / 255)
             assert torch.equal(masks[number], torch.tensor(sample.fine).long())
             assert torch.equal(coarse[number], torch.tensor(sample.coarse).long())
             assert images.is_contiguous(memory_format=torch.channels_last)
     assert [part.draws for part in raw.parts(3)] == [(draw,) for draw in raw.draws]
-    assert torch.equal(torch.cat([part.photos for part in raw.parts(3)], 1), raw.photos)
-    assert torch.equal(torch.cat([part.masks for part in raw.parts(3)], 2), raw.masks)
+    assert torch.equal(torch.cat([part.photos for part in raw.parts(3)]), raw.photos)
+    assert torch.equal(torch.cat([part.masks for part in raw.parts(3)], 1), raw.masks)
+
+
+def test_episodes_with_fewer_supports_are_padded(
+    manifest: Manifest, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EOPNet, "supports", "each class")
+    episodes = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32), replace(SMALL, episodes=20))
+    drawn = {len(episodes[0, index][2]): (0, index) for index in range(20)}
+    assert len(drawn) > 1
+    most = max(drawn)
+    (raw,) = batches(episodes, [list(drawn.values())], 0, torch.device("cpu"))
+    batch = raw.on(torch.device("cpu"), "k", channels_last=True)
+    assert batch.support_images.shape == (len(drawn), most, 3, 32, 32)
+    for number, place in enumerate(drawn.values()):
+        draw, _, supports = episodes[place]
+        padding = [-1] * (most - len(supports))
+        assert batch.support_targets[number].tolist() == [*draw.targets, *padding]
+        assert len({support.photo.tobytes() for support in supports}) == len(set(draw.supports))
+        for slot in range(most):
+            masks = batch.support_masks[number, slot], batch.support_coarse[number, slot]
+            if slot < len(supports):
+                sample = supports[slot]
+                wanted = torch.tensor(sample.fine).long(), torch.tensor(sample.coarse).long()
+                assert all(torch.equal(mask, labels) for mask, labels in zip(masks, wanted, strict=True))
+                assert torch.equal(
+                    batch.support_images[number, slot], torch.tensor(sample.photo).permute(2, 0, 1).float() / 255
+                )
+            else:
+                assert all((mask == IGNORE).all() for mask in masks) and not batch.support_images[number, slot].any()
 
 
 def test_the_pack_gives_the_samples_of_the_files(manifest: Manifest, source: Source, pack: Path) -> None:
     how = Augmentation(crop=40, fit="longest", side=50)
     ours, theirs = (episodes_of(manifest, photos, how) for photos in (Files(source, manifest), Pack(pack, manifest)))
     for index in range(20):
-        (draw, *sides), (other, *others) = ours[0, index % 4], theirs[0, index % 4]
+        (draw, query, supports), (other, packed_query, packed) = ours[0, index % 4], theirs[0, index % 4]
         assert draw == other
-        for mine, packed in zip(sides, others, strict=True):
-            assert all((getattr(mine, name) == getattr(packed, name)).all() for name in vars(mine))
+        for mine, same in zip((query, *supports), (packed_query, *packed), strict=True):
+            assert all((getattr(mine, name) == getattr(same, name)).all() for name in vars(mine))
 
 
 def test_a_shrunk_pack_gives_almost_the_same_samples(
@@ -261,12 +292,12 @@ def test_a_shrunk_pack_gives_almost_the_same_samples(
         episodes_of(manifest, photos, how) for photos in (Files(source, manifest), Pack(tmp_path / "pack.h5", manifest))
     )
     for index in range(4):
-        (draw, *sides), (other, *others) = ours[0, index], theirs[0, index]
+        (draw, query, supports), (other, packed_query, packed) = ours[0, index], theirs[0, index]
         assert draw == other
-        for mine, packed in zip(sides, others, strict=True):
-            assert np.abs(mine.photo.astype(int) - packed.photo).mean() < 4
-            assert (mine.fine != packed.fine).mean() < 0.04
-            assert (mine.coarse != packed.coarse).mean() < 0.04
+        for mine, same in zip((query, *supports), (packed_query, *packed), strict=True):
+            assert np.abs(mine.photo.astype(int) - same.photo).mean() < 4
+            assert (mine.fine != same.fine).mean() < 0.04
+            assert (mine.coarse != same.coarse).mean() < 0.04
 
 
 def refusal(photos: TrainingPhotos, image: str) -> str:

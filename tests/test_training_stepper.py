@@ -34,11 +34,12 @@ FIRST = Progress(epoch=5, epochs=50, step=0, steps=100)
 def raw(way: Way = "k") -> RawBatch:
     """Two episodes of eopnet_cases as a loader gives them, with a label for every pixel."""
     episodes = batch(way)
-    photos = torch.stack((episodes.query_images, episodes.support_images))
-    fine = torch.stack((episodes.query_masks, episodes.support_masks))
-    coarse = torch.stack((episodes.query_coarse, episodes.support_coarse))
+    photos = torch.cat((episodes.query_images[:, None], episodes.support_images), 1)
+    fine = torch.cat((episodes.query_masks[:, None], episodes.support_masks), 1)
+    coarse = torch.cat((episodes.query_coarse[:, None], episodes.support_coarse), 1)
     masks = torch.stack((fine, coarse))
-    draws = tuple(Draw(f"q{number}", f"s{number}", int(target)) for number, target in enumerate(episodes.targets))
+    targets = episodes.support_targets.tolist()
+    draws = tuple(Draw(f"q{number}", (f"s{number}",), tuple(drawn)) for number, drawn in enumerate(targets))
     return RawBatch(draws, (photos * 255).byte(), masks.where(masks != 255, 0).byte())
 
 

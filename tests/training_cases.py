@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.contract import Batch, LearnedMethod, ParameterGroup, Progress
+from oshp_bench.baselines.contract import Batch, LearnedMethod, ParameterGroup, Progress, Support
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings
 from oshp_bench.baselines.registry import KnownMethod
 from oshp_bench.datasets.sources import Source
@@ -115,8 +115,8 @@ class Probe(LearnedMethod):
     def encode(self, images: Tensor) -> Tensor:
         return images
 
-    def adapt(self, *support: Tensor | Sequence[int]) -> int:
-        return len(support[-1])
+    def adapt(self, support: Support) -> int:
+        return len(support.classes)
 
     def parse(self, query: Tensor, task: int, size: tuple[int, int]) -> Tensor:  # noqa: ARG002
         return torch.stack([self.decayed * rank for rank in range(1 + task)])[:, None, None].expand(-1, *size)

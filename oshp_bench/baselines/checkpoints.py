@@ -17,10 +17,9 @@ from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
-from oshp_bench.baselines.contract import LearnedMethod
+from oshp_bench.baselines.contract import Labels, LearnedMethod
 from oshp_bench.baselines.eopnet.released import load_released, released_way
 from oshp_bench.baselines.eopnet.settings import RELEASE
-from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table, changed, changed_at_test
 from oshp_bench.episodes.episodes import Way
@@ -58,6 +57,10 @@ class TrainedOn:
         """What a card keeps of a manifest."""
         return cls(manifest.name, manifest.version, manifest.digest, manifest.test_digest, manifest.classes)
 
+    def ids_of(self, role: str) -> tuple[int, ...]:
+        """The class ids of a role."""
+        return tuple(known.id for known in self.classes if known.role == role)
+
 
 @dataclass(frozen=True)
 class Card:
@@ -80,6 +83,11 @@ class Card:
     test_side: int | None = None
     manifest: TrainedOn | None = None
     training: Mapping[str, Any] | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """What its method is told of the classes."""
+        return Labels(self.count, tuple(sorted(self.manifest.ids_of("base"))) if self.manifest else ())
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,7 @@ class Checkpoint:
             "trained_on": None if trained_on is None else f"{trained_on.name} {trained_on.version}",
             "backbone": self.card.backbone,
             "parameters": sum(each.numel() for each in self.network.parameters()),
-            "head": self.network.head,
-            "screening": self.network.screening,
+            **self.network.describe(),
             "photo_side": self.card.test_side,
             **({"changed": dict(self.changed)} if self.changed else {}),
         }
@@ -157,7 +164,7 @@ def build(card: Card) -> LearnedMethod:
         OshpError: an unknown method, backbone or setting.
     """
     backbone = build_backbone(card.backbone, width=card.width, pretrained=False)
-    return network_class(card.method)(backbone, card.count, card.way, _settings(card))
+    return network_class(card.method)(backbone, card.labels, card.way, _settings(card))
 
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
@@ -198,12 +205,11 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
         with _found_in(path):
             network = build(chosen)
         load_state(network, weights, path)
-        classes = card.manifest.classes if card.manifest else ()
-        learned = frozenset(each.id for each in classes if each.role == "base")
+        learned = frozenset(card.labels.base)
     else:
         card, network = _published(path, size, texts)
         _, changes = _changed(card, _settings(card), texts)
-        learned = frozenset(_stored_classes(network))
+        learned = network.learned_classes()
     wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if wrong:
         raise OshpError(f"{path}: {_listed(wrong)} hold what is no number; training failed, or the file is damaged")
@@ -227,7 +233,7 @@ def untrained(method: str, texts: Iterable[str] = ()) -> Checkpoint:
         built = build_backbone(backbone)
         card = Card(method, "k", backbone, built.width, 255, as_table(own))
         chosen, changes = _changed(card, own, texts)
-        network = method_class(built, card.count, card.way, _settings(chosen))
+        network = method_class(built, card.labels, card.way, _settings(chosen))
     return Checkpoint(card, network.eval(), changed=changes)
 
 
@@ -240,15 +246,8 @@ def _published(path: Path, size: int, texts: Iterable[str]) -> tuple[Card, Learn
     if sum(each.numel() * each.element_size() for each in state.values()) > size:
         raise OshpError(f"{path}: its tensors are larger than the file; no checkpoint of EOP-Net's authors")
     network = load_released(state, path, changed_at_test(RELEASE, texts, "eopnet"))
-    card = Card("eopnet", way, "xception65", network.backbone.width, network.count, as_table(RELEASE))
+    card = Card("eopnet", way, "xception65", network.backbone.width, network.labels.count, as_table(RELEASE))
     return card, network
-
-
-def _stored_classes(network: LearnedMethod) -> list[int]:
-    """The classes that a published network has a prototype of: it stores one of every class that it trains on."""
-    memories = [each for name, each in network.named_children() if name == "memory"]
-    rows = [each.rows for each in memories if isinstance(each, MomentumPrototypes)]
-    return [number for each in rows for number in (each != 0).any(1).nonzero().flatten().tolist()]
 
 
 def _settings(card: Card) -> Any:

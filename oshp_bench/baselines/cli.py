@@ -136,13 +136,13 @@ def main(
 
 def described(network: Mapping[str, Any]) -> str:
     """What `Checkpoint.about` says, in a line for people."""
-    digest, screening, side = network["digest"], network["screening"], network["photo_side"]
+    digest, screening, side = network["digest"], network.get("screening"), network["photo_side"]
     changed = network.get("changed")
     parts = (
         f"{network['checkpoint']} ({digest[:19]})" if digest else "no checkpoint",
         f"epoch {network['epoch']} on {network['trained_on']}" if network["trained_on"] else None,
         f"{network['backbone']}, {network['parameters']:,} parameters",
-        f"parsed by {network['head']}" if network["head"] else None,
+        f"parsed by {network['head']}" if network.get("head") else None,
         None if screening is None else f"coarse screening {'on' if screening else 'off'}",
         f"changed: {', '.join(f'{name}={json.dumps(value)}' for name, value in changed.items())}" if changed else None,
         f"photos at {f'{side} pixels' if side else 'native size'}, predictions at native size",

@@ -3,35 +3,75 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from oshp_bench.episodes.episodes import WAYS, Way
 
+# How many supports a k-way training episode has: one, or one for each class that its query shows.
+Supports = Literal["one", "each class"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The class ids of a dataset.
+
+    Attributes:
+        count: one more than the largest class id.
+        base: C_base, the ids that training shows, ascending; empty where they are unknown, as for the authors'
+            checkpoints and for methods that need no training.
+    """
+
+    count: int
+    base: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Support:
+    """The annotated example of an episode at test.
+
+    Attributes:
+        features: what `encode` gave for its photo.
+        mask: int64 [1, H, W] at the photo's size: ids of `classes`, everything else 0; 255 ignore.
+        whole: int64 [1, H, W]: every class of the dataset that the support shows, asked for or not.
+        coarse: int64 [1, H, W]: 1 human, 0 not, 255 ignore.
+        classes: the ids to parse, ascending: C_s without background (k-way), or the target alone (1-way).
+    """
+
+    features: Any
+    mask: Tensor
+    whole: Tensor
+    coarse: Tensor
+    classes: tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """The episodes of one training step; novel classes are background in all masks.
+    """The episodes of one training step: N queries with S supports each; novel classes are background in all masks.
+
+    S is 1 unless the method asks for a support for each class (`LearnedMethod.supports`). Episodes with fewer supports
+    than others are padded with black photos whose masks are 255.
 
     Attributes:
         way: "k" or "1"; a 1-way episode parses its target alone, whatever else its masks hold.
-        query_images, support_images: float [N, 3, H, W], RGB in 0..1.
-        query_masks, support_masks: int64 [N, H, W] of class ids; 0 background, 255 ignore.
-        query_coarse, support_coarse: int64 [N, H, W]: 1 human, 0 not, 255 ignore; novel classes are human.
-        targets: int64 [N]: the class of a 1-way episode; 0 for k-way.
+        query_images: float [N, 3, H, W], RGB in 0..1.
+        query_masks: int64 [N, H, W] of class ids; 0 background, 255 ignore.
+        query_coarse: int64 [N, H, W]: 1 human, 0 not, 255 ignore; novel classes are human.
+        support_images, support_masks, support_coarse: the same of the supports, [N, S, ...].
+        support_targets: int64 [N, S]: the class that a support was drawn for; 0 where it stands for all that it shows,
+            -1 for padding. In a 1-way batch it is the episode's target.
     """
 
     way: Way
     query_images: Tensor
-    support_images: Tensor
     query_masks: Tensor
-    support_masks: Tensor
     query_coarse: Tensor
+    support_images: Tensor
+    support_masks: Tensor
     support_coarse: Tensor
-    targets: Tensor
+    support_targets: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,25 +107,25 @@ class NoSettings:
 class LearnedMethod(nn.Module, ABC):
     """A method that parses a query by one support, with weights.
 
-    It is made from a backbone, one more than the largest class id, the way, and its own settings.
+    It is made from a backbone, the dataset's Labels, the way, and its own settings, in this order.
 
-    A training-free method has no stages; one trained in two goes has two and says in `parameter_groups` what each
-    trains; a frozen backbone is in no group (and overrides `train` where its batch norm shall not learn either). A
-    method that is fine-tuned at test does so in `adapt`, under torch.enable_grad, on a copy that the task carries.
+    A training-free method has no stages. One that is trained in two goes has two, and says in `parameter_groups` what
+    each trains. A frozen backbone is in no group; where its batch norm must not learn either, the method overrides
+    `train`, which may look at `stage`. A method that is fine-tuned at test does so in `adapt`, under
+    torch.enable_grad, on a copy that the task carries.
 
     Attributes:
         ways: what the method can parse.
         stages: how many trainings follow each other, each with its own schedule.
-        head: what of the network parses at test, such as "NPM"; None where there is no choice.
-        screening: whether, at test, what a coarse space does not call human is background; it may be switched off.
-            None for methods without screening.
-        settings_type: its own settings, a frozen dataclass (see `options.changed`) with defaults.
+        stage: the one that is trained now, counted from 0; training sets it before it calls `train`.
+        supports: how many supports a k-way training episode has; 1-way episodes have one.
+        settings_type: its own settings, a frozen dataclass (see `settings.changed`) with defaults.
     """
 
     ways: tuple[Way, ...] = WAYS
     stages: int = 1
-    head: str | None = None
-    screening: bool | None = None
+    stage: int = 0
+    supports: Supports = "one"
     settings_type: type = NoSettings
 
     @abstractmethod
@@ -97,19 +137,21 @@ class LearnedMethod(nn.Module, ABC):
         """
 
     @abstractmethod
-    def adapt(self, support: Any, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Any:
-        """Makes a task of one support: prototypes, an imprinted classifier, fine-tuned weights.
-
-        Args:
-            support: what `encode` gave for it.
-            mask: int64 [1, H, W] of class ids; 0 background, 255 ignore.
-            coarse: int64 [1, H, W]: 1 human, 0 not, 255 ignore.
-            classes: the class ids to parse, ascending: C_s without background, or the target alone.
-        """
+    def adapt(self, support: Support) -> Any:
+        """Makes a task of one support: prototypes, an imprinted classifier, fine-tuned weights."""
 
     @abstractmethod
     def parse(self, query: Any, task: Any, size: tuple[int, int]) -> Tensor:
-        """Scores of one query: float [1 + len(classes), H, W] at `size`; 0 is background, i is classes[i - 1]."""
+        """Scores of one query.
+
+        Args:
+            query: what `encode` gave for it.
+            task: what `adapt` gave for the support.
+            size: height and width of the query.
+
+        Returns:
+            float [1 + len(classes), *size]: channel 0 is background, channel i the support's classes[i - 1].
+        """
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The named losses of a training step, already weighted: their sum is what is minimised."""
@@ -120,9 +162,17 @@ class LearnedMethod(nn.Module, ABC):
         return self.losses(batch, progress)
 
     def logged(self, progress: Progress) -> dict[str, float]:  # noqa: ARG002
-        """Numbers of the schedule that a person who follows training wants to see beside the losses."""
+        """Numbers of the schedule that metrics.csv shows beside the losses."""
         return {}
+
+    def describe(self) -> dict[str, Any]:
+        """What predictions.json says of how the network parses: plain values by name."""
+        return {}
+
+    def learned_classes(self) -> frozenset[int]:
+        """The ids of the classes that its weights show it has met in training, for checkpoints without a manifest."""
+        return frozenset()
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:  # noqa: ARG002
         """What a stage trains; by default everything that requires a gradient."""
-        return [ParameterGroup(tuple(each for each in self.parameters() if each.requires_grad))]
+        return [ParameterGroup(tuple(parameter for parameter in self.parameters() if parameter.requires_grad))]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oshp_bench.baselines.contract import LearnedMethod
+from oshp_bench.baselines.contract import LearnedMethod, Support
 from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.errors import OshpError
 
@@ -47,6 +47,8 @@ class Pictures(Protocol):
     def support_photo(self) -> Photo: ...
     @property
     def support_mask(self) -> Mask: ...
+    @property
+    def support_whole(self) -> Mask: ...
     @property
     def support_human(self) -> Mask: ...
 
@@ -95,12 +97,18 @@ class NetworkMethod:
             return self._network.parse(query, task, episode.query_size)
 
     def _task(self, episode: Pictures) -> Any:
-        support = self._encoded(episode.support_id, lambda: episode.support_photo)
-        mask, human = (self._labels(each) for each in (episode.support_mask, episode.support_human))
+        features = self._encoded(episode.support_id, lambda: episode.support_photo)
+        support = Support(
+            features,
+            mask=self._labels(episode.support_mask),
+            whole=self._labels(episode.support_whole),
+            coarse=self._labels(episode.support_human),
+            classes=episode.classes,
+        )
         # What is drawn while adapting is drawn alike for every support, whichever came before.
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(0)
-            return self._network.adapt(support, mask, human, episode.classes)
+            return self._network.adapt(support)
 
     def _encoded(self, image_id: str, photo: Callable[[], Photo]) -> Any:
         return self._features.get(image_id, lambda: self._network.encode(self._tensor(photo())))

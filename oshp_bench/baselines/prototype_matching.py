@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
-from oshp_bench.baselines.contract import LearnedMethod, NoSettings
+from oshp_bench.baselines.contract import Labels, LearnedMethod, NoSettings, Support
 from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity
 from oshp_bench.episodes.episodes import Way
 
@@ -23,23 +21,23 @@ class PrototypeMatching(LearnedMethod):
 
     stages = 0
 
-    def __init__(self, backbone: Backbone, count: int, way: Way, settings: NoSettings) -> None:  # noqa: ARG002
+    def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: NoSettings) -> None:  # noqa: ARG002
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features of the deepest pretrained layer: [N, C, h, w] at stride 16."""
-        _, deep = self.backbone.levels(images)
-        return deep
+        """Features of the deepest pretrained level: [N, C, h, w]."""
+        deepest = list(self.backbone.levels)[-1]
+        return self.backbone.level_features(images, [deepest])[deepest]
 
-    def adapt(self, support: Tensor, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Tensor:  # noqa: ARG002
+    def adapt(self, support: Support) -> Tensor:
         """Masked-average prototypes of background and of every class: [1, 1 + K, C].
 
         A cell of the grid counts for a class with the part of it that the class covers, so that none is too small.
         """
-        ids = torch.tensor([0, *classes], device=mask.device)
-        shown = functional.adaptive_avg_pool2d(class_weights(mask, ids[None]), (support.shape[2], support.shape[3]))
-        vectors, _ = pooled(support, shown)
+        features, ids = support.features, torch.tensor([[0, *support.classes]], device=support.mask.device)
+        shown = functional.adaptive_avg_pool2d(class_weights(support.mask, ids), (features.shape[2], features.shape[3]))
+        vectors, _ = pooled(features, shown)
         return vectors
 
     def parse(self, query: Tensor, task: Tensor, size: tuple[int, int]) -> Tensor:

@@ -158,6 +158,11 @@ class Episode:
         return wanted.take(merged)
 
     @property
+    def support_whole(self) -> Mask:
+        """The support's mask with every class that it shows, to be parsed or not: uint8 [h, w]; 255 = ignore."""
+        return self._images.mask(self.support_id)
+
+    @property
     def support_human(self) -> Mask:
         """The support's coarse mask, taken before merge and removal: uint8 [h, w]: 1 human, 0 not, 255 = ignore."""
         return self._images.human(self.support_id)

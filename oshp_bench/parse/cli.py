@@ -144,7 +144,7 @@ def main(
 
 def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:
     told = (f"{own.name} ({'as learned' if own.learned else 'by the example'})" for own in classes)
-    screening = network.network.screening
+    screening = network.network.describe().get("screening")
     screened = "" if screening is None else f"; coarse screening {'on' if screening else 'off'}"
     return f"{network.card.method} parses {', '.join(told)}{screened}"
 

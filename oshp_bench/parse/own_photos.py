@@ -187,7 +187,7 @@ class ExampleParser:
         mask = self._rows.take(self._example.mask)
         wanted = np.where(np.isin(mask, (*rows, IGNORE)), mask, 0).astype(np.uint8)
         human = np.where(self._example.mask == IGNORE, IGNORE, self._example.mask > 0).astype(np.uint8)
-        return _Shown(f"query {name}", "support", rows, photo, self._example.photo, wanted, human)
+        return _Shown(f"query {name}", "support", rows, photo, self._example.photo, wanted, mask, human)
 
 
 def claimed(scores: Sequence[Tensor]) -> Tensor:
@@ -216,6 +216,7 @@ class _Shown:
     query_photo: Photo
     support_photo: Photo
     support_mask: Mask
+    support_whole: Mask
     support_human: Mask
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from oshp_bench.baselines.registry import network_class
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
@@ -12,20 +13,27 @@ from oshp_bench.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Draw:
-    """A training episode: `target` is the class of a 1-way episode, 0 for k-way."""
+    """A training episode.
+
+    Attributes:
+        query: an image id.
+        supports: image ids.
+        targets: the class that each support was drawn for; 0 for any support, which stands for all that it shows.
+    """
 
     query: str
-    support: str
-    target: int
+    supports: tuple[str, ...]
+    targets: tuple[int, ...]
 
 
 class Draws:
     """The training episodes of a manifest, by epoch and index.
 
-    k-way: every query of Q_train with any support of S_train. 1-way: every base class with the queries that hold it,
-    the first `queries_per_class` of Q_train, each with any support that holds it. The list is gone through in an
-    order that is shuffled anew at every passage. An epoch has whole batches alone, and goes on where the last one
-    stopped, so no episode is left out of a passage.
+    k-way: every query of Q_train, with any support of S_train; or, where the method wants a support for each class,
+    with one for every base class that the query shows, drawn from those that hold it. 1-way: every base class with the
+    queries that hold it, the first `queries_per_class` of Q_train, and any support that holds it. The list is gone
+    through in an order that is shuffled anew at every passage. An epoch has whole batches alone, and goes on where the
+    last one stopped, so no episode is left out of a passage.
 
     Raises:
         OshpError: the manifest does not know the classes of its training images, none of them serves, or too few to
@@ -34,18 +42,29 @@ class Draws:
 
     def __init__(self, manifest: Manifest, settings: TrainSettings) -> None:
         queries, supports = _known_pools(manifest)
-        # Class 0 stands for "any": a k-way episode has no target.
-        targets = (0,) if settings.way == "k" else manifest.ids_of("base")
-        self._supports = {
-            target: [image for image, present in supports.items() if target in (0, *present)] for target in targets
+        holding = {
+            target: [image for image, present in supports.items() if target in present]
+            for target in manifest.ids_of("base")
         }
-        most = None if settings.way == "k" else settings.queries_per_class
-        self._items = [
-            (query, target)
-            for target in targets
-            if self._supports[target]
-            for query in [image for image, present in queries.items() if target in (0, *present)][:most]
-        ]
+        # Class 0 stands for any support.
+        self._supports = {0: list(supports)} | {target: images for target, images in holding.items() if images}
+        if settings.way == "1":
+            self._items: list[tuple[str, tuple[int, ...]]] = [
+                (query, (target,))
+                for target in holding
+                if target in self._supports
+                for query in [image for image, present in queries.items() if target in present][
+                    : settings.queries_per_class
+                ]
+            ]
+        elif network_class(settings.method).supports == "one":
+            self._items = [(query, (0,)) for query in queries if supports]
+        else:
+            shown = {
+                query: tuple(target for target in holding if target in present and holding[target])
+                for query, present in queries.items()
+            }
+            self._items = [(query, targets) for query, targets in shown.items() if targets]
         if not self._items:
             raise OshpError(f"{manifest.name}: its training pools hold no pair of images with one base class")
         episodes = settings.episodes or len(self._items)
@@ -72,15 +91,17 @@ class Draws:
     @property
     def images(self) -> tuple[str, ...]:
         """Every image that may be drawn, queries first."""
-        drawn = [query for query, _ in self._items] + [each for images in self._supports.values() for each in images]
+        asked = dict.fromkeys(target for _, targets in self._items for target in targets)
+        drawn = [query for query, _ in self._items] + [image for target in asked for image in self._supports[target]]
         return tuple(dict.fromkeys(drawn))
 
     def _passage(self, passage: int) -> list[Draw]:
-        words = Stream("oshp-train", "supports", *self._key, passage if self._redraw else 0).words(len(self._items))
+        most = sum(len(targets) for _, targets in self._items)
+        words = iter(Stream("oshp-train", "supports", *self._key, passage if self._redraw else 0).words(most).tolist())
         draws = []
-        for (query, target), word in zip(self._items, words.tolist(), strict=True):
-            supports = self._supports[target]
-            draws.append(Draw(query, supports[word % len(supports)], target))
+        for query, targets in self._items:
+            holding = [self._supports[target] for target in targets]
+            draws.append(Draw(query, tuple(images[next(words) % len(images)] for images in holding), targets))
         return Stream("oshp-train", "order", *self._key, passage).shuffled(draws)
 
 

@@ -12,7 +12,7 @@ import torch
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.checkpoints import Card, TrainedOn, save_checkpoint
-from oshp_bench.baselines.contract import LearnedMethod, Progress
+from oshp_bench.baselines.contract import Labels, LearnedMethod, Progress
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table
@@ -131,15 +131,16 @@ def _network(settings: TrainSettings, manifest: Manifest) -> LearnedMethod:
         weights=Path(settings.weights) if settings.weights else None,
         pretrained=settings.pretrained,
     )
-    network = network_class(settings.method)(backbone, _count(manifest), settings.way, settings.model)
+    network = network_class(settings.method)(backbone, _labels(manifest), settings.way, settings.model)
     if settings.way not in network.ways:
         raise OshpError(f"{settings.method} cannot be trained {settings.way}-way; it knows {', '.join(network.ways)}")
     return network
 
 
-def _count(manifest: Manifest) -> int:
-    """One more than the largest class id; the release keeps a slot for every source label, merged ones too."""
-    return max(len(manifest.dataset.labels), max(manifest.class_ids) + 1)
+def _labels(manifest: Manifest) -> Labels:
+    """What methods are told; source labels that were merged count too, as EOP-Net's release has a slot for each."""
+    count = max(len(manifest.dataset.labels), max(manifest.class_ids) + 1)
+    return Labels(count, tuple(sorted(manifest.ids_of("base"))))
 
 
 def _card(run: Run, network: LearnedMethod, epoch: int, found: Validation | None) -> Card:
@@ -149,7 +150,7 @@ def _card(run: Run, network: LearnedMethod, epoch: int, found: Validation | None
         way=settings.way,
         backbone=settings.backbone,
         width=settings.width or BACKBONES[settings.backbone].width,
-        count=_count(run.manifest),
+        count=_labels(run.manifest).count,
         model=as_table(settings.model),
         test_side=settings.test_side,
         manifest=TrainedOn.of(run.manifest),

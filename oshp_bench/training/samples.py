@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from oshp_bench.baselines.contract import Batch
+from oshp_bench.baselines.pieces.prototypes import EMPTY
 from oshp_bench.datasets.images import IGNORE, Mask, Photo
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
@@ -53,15 +54,14 @@ class Episodes:
         self._coarse = np.ones(256, np.uint8)
         self._coarse[[0, IGNORE]] = 0, IGNORE
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Draw, Sample, Sample]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Draw, Sample, list[Sample]]:
+        """The episode of an (epoch, index): its draw, its query, and its supports."""
         draw = self._draws.draw(*place)
-        words = Stream("oshp-train", "augment", self._seed, *place).words(2 * _NUMBERS)
-        numbers = (words >> np.uint64(11)) / 2.0**53
-        query, support = (
-            self._sample(image, numbers[half * _NUMBERS :][:_NUMBERS].tolist())
-            for half, image in enumerate((draw.query, draw.support))
-        )
-        return draw, query, support
+        images = (draw.query, *draw.supports)
+        words = Stream("oshp-train", "augment", self._seed, *place).words(len(images) * _NUMBERS)
+        numbers = ((words >> np.uint64(11)) / 2.0**53).reshape(-1, _NUMBERS).tolist()
+        query, *supports = map(self._sample, images, numbers)
+        return draw, query, supports
 
     def _sample(self, image: str, numbers: list[float]) -> Sample:
         photo, mask = self._photos.read(image)
@@ -130,7 +130,12 @@ def _fitted(height: int, width: int, how: Augmentation) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class RawBatch:
-    """The episodes of a step, or of a part of it, as bytes; `on` makes the network's batch of them."""
+    """The episodes of a step, or of a part of it, as bytes; `on` makes the network's batch of them.
+
+    Attributes:
+        photos: uint8 [N, 1 + S, 3, H, W]: of each episode the query, then its supports, padded with black photos.
+        masks: uint8 [2, N, 1 + S, H, W]: fine and coarse; padding is 255.
+    """
 
     draws: tuple[Draw, ...]
     photos: Tensor
@@ -140,7 +145,7 @@ class RawBatch:
         """The batch in `count` equal parts, in order."""
         size = len(self.draws) // count
         cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
-        return [RawBatch(self.draws[cut], self.photos[:, cut], self.masks[:, :, cut]) for cut in cuts]
+        return [RawBatch(self.draws[cut], self.photos[cut], self.masks[:, cut]) for cut in cuts]
 
     def pin_memory(self) -> RawBatch:
         """Asked for by DataLoader before a batch goes to a GPU."""
@@ -150,19 +155,34 @@ class RawBatch:
         """The batch on a device."""
         order = torch.channels_last if channels_last else torch.contiguous_format
         photos = self.photos.to(device, non_blocking=True).float().div_(255)
-        masks = self.masks.to(device, non_blocking=True).long()
-        query, support = (each.contiguous(memory_format=order) for each in photos)
-        targets = torch.tensor([each.target for each in self.draws], device=device)
-        (query_fine, support_fine), (query_coarse, support_coarse) = masks
-        return Batch(way, query, support, query_fine, support_fine, query_coarse, support_coarse, targets)
+        fine, coarse = self.masks.to(device, non_blocking=True).long()
+        supports = photos[:, 1:].flatten(0, 1).contiguous(memory_format=order)
+        most = photos.shape[1] - 1
+        targets = [draw.targets + (EMPTY,) * (most - len(draw.targets)) for draw in self.draws]
+        return Batch(
+            way=way,
+            query_images=photos[:, 0].contiguous(memory_format=order),
+            query_masks=fine[:, 0],
+            query_coarse=coarse[:, 0],
+            support_images=supports.view(-1, most, *supports.shape[1:]),
+            support_masks=fine[:, 1:],
+            support_coarse=coarse[:, 1:],
+            support_targets=torch.tensor(targets, device=device),
+        )
 
 
-def collated(episodes: list[tuple[Draw, Sample, Sample]]) -> RawBatch:
-    """Stacks episodes: photos uint8 [2, N, 3, H, W], masks uint8 [fine and coarse, query and support, N, H, W]."""
-    draws, *sides = zip(*episodes, strict=True)
-    photos = np.stack([[each.photo.transpose(2, 0, 1) for each in side] for side in sides])
-    masks = np.stack([[[vars(each)[kind] for each in side] for side in sides] for kind in ("fine", "coarse")])
-    return RawBatch(tuple(draws), torch.from_numpy(photos), torch.from_numpy(masks))
+def collated(episodes: list[tuple[Draw, Sample, list[Sample]]]) -> RawBatch:
+    """Stacks episodes; those with fewer supports than others are padded."""
+    draws, queries, supports = zip(*episodes, strict=True)
+    most = max(map(len, supports))
+    crop = len(queries[0].fine)
+    padding = Sample(np.zeros((crop, crop, 3), np.uint8), *(np.full((crop, crop), IGNORE, np.uint8) for _ in range(2)))
+    rows = [
+        [query, *samples, *[padding] * (most - len(samples))] for query, samples in zip(queries, supports, strict=True)
+    ]
+    photos = np.stack([[sample.photo.transpose(2, 0, 1) for sample in row] for row in rows])
+    masks = np.stack([[[vars(sample)[kind] for sample in row] for row in rows] for kind in ("fine", "coarse")])
+    return RawBatch(draws, torch.from_numpy(photos), torch.from_numpy(masks))
 
 
 class _Batches(Dataset[RawBatch | OshpError]):

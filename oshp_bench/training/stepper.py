@@ -32,6 +32,7 @@ class Stepper:
         self._processes = processes
         self._device = processes.device
         self._network = network
+        network.stage = stage
         self._groups = network.parameter_groups(stage)
         self._parameters = [each for group in self._groups for each in group.parameters]
         self._optimiser = self._new_optimiser()
@@ -140,6 +141,10 @@ class Stepper:
 
 def _named(batch: RawBatch) -> str:
     return "; ".join(
-        f"query {each.query}, support {each.support}" + (f", class {each.target}" if each.target else "")
-        for each in batch.draws
+        f"query {draw.query}, "
+        + ", ".join(
+            f"support {support}" + (f", class {target}" if target else "")
+            for support, target in zip(draw.supports, draw.targets, strict=True)
+        )
+        for draw in batch.draws
     )

@@ -7,11 +7,13 @@ the TensorFlow original, whose conventions they need: photos as (x - 127) / 128 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
+from oshp_bench.baselines.backbones.layers import Backbone, Level, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.pieces.recompute import chained
 
 WIDTH = 128
@@ -35,8 +37,9 @@ _BLOCKS = (
 _EXPANSION = 6
 # In place, as batch norm does not need what it gave: a third less to keep for the backward pass.
 _RELU6 = nn.ReLU6(inplace=True)
-# The last block at stride 4.
-_LOW_BLOCK = 2
+# The stages of the EfficientNet paper's Table 1: which blocks end them, and the stride there. The stem is part of the
+# first one here.
+_STAGES = {"stage2": (0, 2), "stage3": (2, 4), "stage4": (4, 8), "stage5": (7, 16), "stage6": (10, 16)}
 
 
 class SameConv(nn.Conv2d):
@@ -84,6 +87,8 @@ class EfficientNetLite0(Backbone):
         width: the channels of its features.
     """
 
+    levels = {name: Level(_BLOCKS[last][-1], stride) for name, (last, stride) in _STAGES.items()}
+
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         self.width = width
@@ -92,25 +97,32 @@ class EfficientNetLite0(Backbone):
         self._blocks = nn.ModuleList(
             InvertedResidual(*each, expansion=_EXPANSION if number else 1) for number, each in enumerate(_BLOCKS)
         )
-        low, deep = _BLOCKS[_LOW_BLOCK][-1], _BLOCKS[-1][-1]
+        low, deep = self.levels["stage3"].channels, self.levels["stage6"].channels
         self.context = nn.Sequential(nn.Conv2d(deep, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.low = nn.Sequential(nn.Conv2d(low, _LOW, 1, bias=False), nn.BatchNorm2d(_LOW), nn.ReLU())
         self.last = SeparableConv(width + _LOW, width, activate=True)
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        low, deep = self.levels(images)
-        low = self.low(low)
+        levels = self.level_features(images, ("stage3", "stage6"))
+        low, deep = self.low(levels["stage3"]), levels["stage6"]
         size = (low.shape[2], low.shape[3])
         features: Tensor = self.last(torch.cat((upsampled(self.context(deep), size), low), 1), self.recompute)
         return features
 
-    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the pretrained layers give: 24 channels at stride 4 and 112 at stride 16."""
-        features = _RELU6(self._bn0(self._conv_stem((images * 255 - 127) / 128)))
-        low = features
-        for number, block in enumerate(self._blocks):
-            features = block(features, self.recompute)
-            if number == _LOW_BLOCK:
-                low = features
-        return low, features
+    def normalised(self, images: Tensor) -> Tensor:
+        return (images * 255 - 127) / 128
+
+    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+        ends = [last for last, _ in _STAGES.values()]
+        number = list(_STAGES).index(name)
+        blocks = self._blocks[ends[number - 1] + 1 if number else 0 : ends[number] + 1]
+
+        def run(features: Tensor) -> Tensor:
+            if not number:
+                features = _RELU6(self._bn0(self._conv_stem(features)))
+            for block in blocks:
+                features = block(features, self.recompute)
+            return features
+
+        return run

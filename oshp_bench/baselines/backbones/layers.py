@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.pieces.recompute import chained
 
 
-class Backbone(nn.Module):
-    """Turns RGB photos in 0..1, float [N, 3, H, W], into features [N, width, ceil(H/4), ceil(W/4)].
-
-    It normalises its input itself.
+@dataclass(frozen=True)
+class Level:
+    """Features that pretrained layers give, before any neck.
 
     Attributes:
-        width: the channels of its features.
+        channels: how many.
+        stride: H x W pixels give ceil(H / stride) x ceil(W / stride) cells.
+    """
+
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """Turns RGB photos in 0..1, float [N, 3, H, W], into features [N, width, ceil(H / stride), ceil(W / stride)].
+
+    Its pretrained layers are stages, one behind the other; what a stage gives is a level. `forward` goes through the
+    stages and through the neck, layers that have to be trained, if the backbone has one.
+
+    Attributes:
+        width, stride: of the features that `forward` gives.
+        levels: the levels by name, shallow to deep.
         recompute: training computes cheap activations again instead of keeping them; no number changes.
     """
 
     width: int
+    stride: int = 4
+    levels: Mapping[str, Level]
     recompute: bool = False
 
-    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the pretrained layers alone give, without the neck: features at stride 4 and at stride 16."""
+    def normalised(self, images: Tensor) -> Tensor:
+        """Photos, RGB in 0..1, as the first stage wants them."""
         raise NotImplementedError
+
+    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+        """The layers that turn the level before `name` (normalised photos before the first) into that level."""
+        raise NotImplementedError
+
+    def level_features(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """The levels of these names, shallow to deep, from photos [N, 3, H, W]; stages behind the last are not run."""
+        features, found = self.normalised(images), dict[str, Tensor]()
+        for name in self.levels:
+            features = self.stage(name)(features)
+            if name in names:
+                found[name] = features
+            if len(found) == len(names):
+                break
+        return found
 
 
 class SeparableConv(nn.Module):

@@ -7,14 +7,14 @@ second separable convolution of the DeepLabV3+ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
+from oshp_bench.baselines.backbones.layers import Backbone, Level, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.pieces.recompute import chained
 
 Depth = Literal[62, 69, 74]
@@ -65,7 +65,7 @@ class LowLevelBlock(nn.Module):
 
 
 class XceptionFeatures(nn.Module):
-    """The encoder: the low-level feature (256 channels, stride 4) and the deep one (2048 channels, stride 16)."""
+    """The encoder, under the names of the public weights; Xception65 runs its parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +83,22 @@ class XceptionFeatures(nn.Module):
         self.conv4 = SeparableConv(1536, 1536, dilation=2, activate=True)
         self.conv5 = SeparableConv(1536, _DEEP, dilation=2, activate=True)
 
-    def forward(self, images: Tensor, recompute: bool = False) -> tuple[Tensor, Tensor]:
+    def entry(self, images: Tensor, recompute: bool) -> Tensor:
+        """128 channels at stride 4."""
         stem = (self.conv1, self.bn1, _RELU, self.conv2, self.bn2, _RELU)
-        low, features = self.block2(self.block1(chained(stem, images, recompute), recompute), recompute)
-        for number in range(3, 21):
+        features: Tensor = self.block1(chained(stem, images, recompute), recompute)
+        return features
+
+    def blocks(self, first: int, last: int, features: Tensor, recompute: bool) -> Tensor:
+        """Blocks of these numbers."""
+        for number in range(first, last + 1):
             features = self.get_submodule(f"block{number}")(features, recompute)
-        return low, chained(_flat((self.conv3, self.conv4, self.conv5)), features, recompute)
+        return features
+
+    def exit(self, features: Tensor, recompute: bool) -> Tensor:
+        """Block 20 and the three convolutions behind it."""
+        features = self.block20(features, recompute)
+        return chained(_flat((self.conv3, self.conv4, self.conv5)), features, recompute)
 
 
 class Atrous(nn.Module):
@@ -123,6 +133,13 @@ class Xception65(Backbone):
     """
 
     width = WIDTH
+    levels = {
+        "entry": Level(128, 4),
+        "block2": Level(256, 8),
+        "block3": Level(728, 16),
+        "middle": Level(728, 16),
+        "exit": Level(_DEEP, 16),
+    }
 
     def __init__(self, depth: Depth = 62) -> None:
         super().__init__()
@@ -147,18 +164,29 @@ class Xception65(Backbone):
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        low, deep = self.levels(images)
+        low, deep = self.xception_features.block2(self.stage("entry")(self.normalised(images)), self.recompute)
+        for name in ("block3", "middle", "exit"):
+            deep = self.stage(name)(deep)
         low = functional.relu(self.feature_projection_bn1(self.feature_projection_conv1(low)))
         context = self._pyramid(deep) if self._aspp else self._mid_level(deep)
         both = torch.cat((upsampled(context, (low.shape[2], low.shape[3])), low), 1)
         features: Tensor = (self.decoder1 if self._aspp else self.midfea_conv)(both)
         return features
 
-    def levels(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the pretrained layers give: 256 channels at stride 4 and 2048 at stride 16."""
+    def normalised(self, images: Tensor) -> Tensor:
         # The weights were trained on BGR in -1..1.
-        levels: tuple[Tensor, Tensor] = self.xception_features(images.flip(1) * 2 - 1, self.recompute)
-        return levels
+        return images.flip(1) * 2 - 1
+
+    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+        layers, recompute = self.xception_features, self.recompute
+        stages: dict[str, Callable[[Tensor], Tensor]] = {
+            "entry": lambda images: layers.entry(images, recompute),
+            "block2": lambda features: layers.block2(features, recompute)[1],
+            "block3": lambda features: layers.block3(features, recompute),
+            "middle": lambda features: layers.blocks(4, 19, features, recompute),
+            "exit": lambda features: layers.exit(features, recompute),
+        }
+        return stages[name]
 
     def _mid_level(self, deep: Tensor) -> Tensor:
         return functional.relu(self.midfea_adapt_bn(self.midfea_adapt_conv(deep)))

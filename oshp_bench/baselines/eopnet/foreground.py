@@ -14,18 +14,19 @@ can be switched off, on the same network and data, at the same cost:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
+from oshp_bench.baselines.contract import Labels, Support
 from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
 from oshp_bench.baselines.eopnet.readings import HUMAN
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings
-from oshp_bench.baselines.pieces.prototypes import IGNORE, MomentumPrototypes, class_weights, similarity, to_grid
+from oshp_bench.baselines.pieces.prototypes import IGNORE, class_weights, similarity, to_grid
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -56,29 +57,32 @@ class EOPNetFG(EOPNet):
     settings_type = EOPNetFGSettings
     settings: EOPNetFGSettings
 
-    def __init__(self, backbone: Backbone, count: int, way: Way, settings: EOPNetFGSettings) -> None:
+    def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetFGSettings) -> None:
         if not settings.parts.coarse:
             raise OshpError("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
         if settings.reading != "paper":
             raise OshpError("eopnet-fg has no release to follow; leave reading at paper")
-        super().__init__(backbone, count, way, settings)
-        if settings.gate:
-            self.head, self.screening = "cosine behind the gate", None
+        super().__init__(backbone, labels, way, settings)
+
+    def describe(self) -> dict[str, Any]:
+        """As EOPNet's; behind the gate there is neither NPM nor screening."""
+        return {"head": "cosine behind the gate", "screening": None} if self.settings.gate else super().describe()
 
     def truth(self, masks: Tensor, coarse: Tensor, task: Task) -> Tensor:
         """As EOPNet's, but human pixels without a base class are to be ignored."""
         truth = super().truth(masks, coarse, task)
         return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
 
-    def adapt(self, support: Features, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Task:
+    def adapt(self, support: Support) -> Task:
         """As EOPNet's, with a prototype for every rival after those of the classes, and the support's layout."""
         if not self.settings.gate:
-            return super().adapt(support, mask, coarse, classes)
-        rivals = [each for each in self._remembered() if each not in classes] if self.settings.rivals else []
-        task = super().adapt(support, mask, coarse, [*classes, *rivals])
-        grid = (support.fine.shape[2], support.fine.shape[3])
-        rows, columns = _box(to_grid(coarse, grid)[0] == HUMAN)
-        layout = class_weights(to_grid(mask, grid), task.asked)[:, :, rows, columns]
+            return super().adapt(support)
+        classes, fine = support.classes, support.features.fine
+        rivals = sorted(self.learned_classes().difference(classes)) if self.settings.rivals else []
+        task = super().adapt(replace(support, classes=(*classes, *rivals)))
+        grid = (fine.shape[2], fine.shape[3])
+        rows, columns = _box(to_grid(support.coarse, grid)[0] == HUMAN)
+        layout = class_weights(to_grid(support.mask, grid), task.asked)[:, :, rows, columns]
         return LaidOutTask(task.fine, task.coarse, task.asked[:, : len(classes)], layout)
 
     def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
@@ -95,12 +99,6 @@ class EOPNetFG(EOPNet):
         nothing = closeness.new_full((1, *size), -_NEVER)
         background = torch.cat((nothing, closeness[classes:])).amax(0, keepdim=True)
         return torch.cat((background.masked_fill(~human, torch.inf), closeness[:classes]))
-
-    def _remembered(self) -> list[int]:
-        """The classes that have a prototype from training."""
-        if not isinstance(self.memory, MomentumPrototypes):
-            return []
-        return torch.nonzero((self.memory.rows != 0).any(1)).flatten().tolist()
 
 
 def _box(human: Tensor) -> tuple[slice, slice]:

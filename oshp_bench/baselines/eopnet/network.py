@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
-from oshp_bench.baselines.contract import Batch, LearnedMethod, Progress
+from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.readings import COARSE_IDS, HUMAN, READINGS, Side
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings
 from oshp_bench.baselines.pieces.heads import AttentionGuidance
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import (
-    IGNORE,
+    MomentumPrototypes,
     Prototypes,
     StaticPrototypes,
+    asked_classes,
+    channels,
     pooled,
-    present_classes,
     similarity,
     to_grid,
 )
@@ -63,18 +64,17 @@ class EOPNet(LearnedMethod):
 
     Args:
         backbone: gives features at stride 4.
-        count: one more than the largest class id.
         way: "k" or "1"; in the paper's reading the network is the same for both.
     """
 
     settings_type = EOPNetSettings
 
-    def __init__(self, backbone: Backbone, count: int, way: Way, settings: EOPNetSettings | None = None) -> None:
+    def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetSettings | None = None) -> None:
         super().__init__()
         settings = settings or EOPNetSettings()
         parts, reading, width = settings.parts, READINGS[settings.reading][way], backbone.width
         self.ways = (way,)
-        self.count = count
+        self.labels = labels
         self.settings = settings
         self._reading = reading
 
@@ -84,7 +84,7 @@ class EOPNet(LearnedMethod):
         self.backbone = backbone
         backbone.recompute = settings.recompute
         self.project = nn.Conv2d(width, width, 1)
-        self.memory = memory(count)
+        self.memory = memory(labels.count)
         self.agm = reading.guidance(width, settings.recompute) if parts.agm else None
         self.npm = reading.nearest() if parts.npm else None
         self.coarse = (
@@ -95,7 +95,6 @@ class EOPNet(LearnedMethod):
             else None
         )
         self._contrast = reading.contrast if parts.contrast else None
-        self.head = "AGM" if self.npm is None else "NPM"
         self.screening = settings.screening if parts.coarse else None
 
     def encode(self, images: Tensor) -> Features:
@@ -110,7 +109,7 @@ class EOPNet(LearnedMethod):
             mask, coarse: int64 [N, h, w] on the feature grid.
             asked: int64 [N, K] class ids, EMPTY-padded.
         """
-        ids = self._reading.slots(asked, self.count)
+        ids = self._reading.slots(asked, self.labels.count)
         static, present = pooled(support.fine, self._reading.weights(mask, ids))
         vectors, present = self.memory(static, present, ids, epoch < self.settings.warm_up)
         ranked = torch.ones_like(present) if self._reading.ranks_absent else present
@@ -136,20 +135,22 @@ class EOPNet(LearnedMethod):
         assert self.coarse is not None and query.coarse is not None and task.coarse is not None
         return upsampled(self.coarse(query.coarse, task.coarse), size)
 
-    def adapt(self, support: Features, mask: Tensor, coarse: Tensor, classes: Sequence[int]) -> Task:
+    def adapt(self, support: Support) -> Task:
         """Prototypes of one support.
 
         Raises:
             OshpError: a class that the network has no row for.
         """
-        if max(classes) >= self.count:
+        count, most = self.labels.count, max(support.classes)
+        if most >= count:
             raise OshpError(
-                f"class {max(classes)} is asked for, but this EOP-Net knows class ids below {self.count} alone;"
+                f"class {most} is asked for, but this EOP-Net knows class ids below {count} alone;"
                 " take a checkpoint of this dataset"
             )
-        grid = _grid(support)
-        asked = torch.tensor([list(classes)], device=mask.device)
-        return self.task(support, to_grid(mask, grid), to_grid(coarse, grid), asked, self._reading.trained_epoch)
+        grid = _grid(support.features)
+        mask, coarse = to_grid(support.mask, grid), to_grid(support.coarse, grid)
+        asked = torch.tensor([support.classes], device=mask.device)
+        return self.task(support.features, mask, coarse, asked, self._reading.trained_epoch)
 
     def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
         """NPM's logits (AGM's without NPM); -inf for every class where the coarse space sees no human."""
@@ -170,11 +171,13 @@ class EOPNet(LearnedMethod):
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Eq. (13), all weights 1, with the two sides of eq. (10) apart."""
-        query, support = self.encode(batch.query_images), self.encode(batch.support_images)
+        query, support = self.encode(batch.query_images), self.encode(batch.support_images[:, 0])
         grid = _grid(query)
-        support_mask, support_coarse = (to_grid(each, grid) for each in (batch.support_masks, batch.support_coarse))
-        asked = present_classes(support_mask) if batch.way == "k" else batch.targets[:, None]
-        task = self.task(support, support_mask, support_coarse, asked, progress.epoch)
+        support_mask, support_coarse = (
+            to_grid(batch.support_masks[:, 0], grid),
+            to_grid(batch.support_coarse[:, 0], grid),
+        )
+        task = self.task(support, support_mask, support_coarse, asked_classes(batch, grid), progress.epoch)
         size = (batch.query_masks.shape[1], batch.query_masks.shape[2])
         beta, losses = self.beta(progress), {}
         truth = self.truth(batch.query_masks, batch.query_coarse, task)
@@ -191,20 +194,22 @@ class EOPNet(LearnedMethod):
         return losses
 
     def truth(self, masks: Tensor, coarse: Tensor, task: Task) -> Tensor:  # noqa: ARG002
-        """The channel that each pixel belongs to in the fine space: int64 [N, H, W], 255 to ignore.
-
-        A class that the support has no prototype for is background.
-        """
-        fine = task.fine
-        channel = torch.zeros(len(masks), IGNORE + 1, dtype=torch.int64, device=masks.device)
-        slots = torch.arange(1, fine.ids.shape[1] + 1, device=masks.device).expand_as(fine.ids)
-        channel.scatter_(1, fine.ids.clamp(min=0), torch.where(fine.present, slots, 0))
-        channel[:, IGNORE] = IGNORE
-        return channel.gather(1, masks.flatten(1)).view_as(masks)
+        """The channel that each pixel belongs to in the fine space: int64 [N, H, W]; see `channels`."""
+        return channels(masks, task.fine.ids, task.fine.present)
 
     def logged(self, progress: Progress) -> dict[str, float]:
         """The weight of AGM's loss."""
         return {"beta": self.beta(progress)}
+
+    def describe(self) -> dict[str, Any]:
+        """The head that parses, and whether the coarse space screens; None without that space."""
+        return {"head": "AGM" if self.npm is None else "NPM", "screening": self.screening}
+
+    def learned_classes(self) -> frozenset[int]:
+        """The classes with a remembered prototype: training stores one of every class that it meets."""
+        if not isinstance(self.memory, MomentumPrototypes):
+            return frozenset()
+        return frozenset((self.memory.rows != 0).any(1).nonzero().flatten().tolist())
 
     def beta(self, progress: Progress) -> float:
         """The weight of AGM's loss, eq. (10)."""

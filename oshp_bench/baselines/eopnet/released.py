@@ -9,6 +9,7 @@ from torch import Tensor
 
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.backbones.xception65 import Xception65
+from oshp_bench.baselines.contract import Labels
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.episodes.episodes import Way
@@ -64,7 +65,7 @@ def load_released(state: Mapping[str, Tensor], origin: Path, settings: EOPNetSet
     rows = state.get("prototype")
     if rows is None or rows.ndim != 2 or not 2 <= len(rows) <= 255:
         raise OshpError(f"{origin}: lacks the tensor prototype [class ids, 256]; it is of another architecture")
-    network = EOPNet(Xception65(), len(rows), way, settings)
+    network = EOPNet(Xception65(), Labels(len(rows)), way, settings)
     load_state(network, renamed(state, way), origin)
     return network.eval()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oshp_bench.baselines.contract import Batch
 from oshp_bench.distributed import of_all_processes
 
 IGNORE = 255
@@ -50,6 +51,32 @@ def present_classes(masks: Tensor) -> Tensor:
     found = [[each for each in mask.unique().tolist() if each not in (0, IGNORE)] for mask in masks]
     most = max(1, *map(len, found))
     return torch.tensor([each + [EMPTY] * (most - len(each)) for each in found], device=masks.device)
+
+
+def asked_classes(batch: Batch, size: tuple[int, int]) -> Tensor:
+    """The classes that the episodes of a batch ask for: int64 [N, K], EMPTY-padded.
+
+    They are those that the supports were drawn for, else those that a support shows on the feature grid, `size`. A
+    class that a support was drawn for may be lost on the grid, or by its crop.
+    """
+    if (batch.support_targets != 0).all():
+        return batch.support_targets
+    return present_classes(to_grid(batch.support_masks[:, 0], size))
+
+
+def channels(masks: Tensor, ids: Tensor, present: Tensor) -> Tensor:
+    """The channel that each pixel belongs to, for a loss: int64 of the masks' shape; 255 to ignore.
+
+    Args:
+        masks: int64 [N, H, W] of class ids; 255 ignore.
+        ids: int64 [N, K]: the classes of channels 1 to K, EMPTY-padded. Channel 0 is background, and every other class.
+        present: bool [N, K]: the classes of the others are background, too, such as those that a support lacks.
+    """
+    channel = torch.zeros(len(masks), IGNORE + 1, dtype=torch.int64, device=masks.device)
+    numbers = torch.arange(1, ids.shape[1] + 1, device=masks.device).expand_as(ids)
+    channel.scatter_(1, ids.clamp(min=0), torch.where(present, numbers, 0))
+    channel[:, IGNORE] = IGNORE
+    return channel.gather(1, masks.flatten(1)).view_as(masks)
 
 
 def class_weights(masks: Tensor, ids: Tensor) -> Tensor:
