@@ -11,6 +11,7 @@ from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
     from oshp_bench.baselines.backbones.layers import Backbone
+    from oshp_bench.baselines.backbones.vgg16 import Layout as VGGLayout
     from oshp_bench.baselines.backbones.xception65 import Depth
 
 
@@ -90,9 +91,53 @@ def _efficientnet_lite0() -> BackboneRecipe:
     return BackboneRecipe("EfficientNet-Lite0 up to stride 16, ImageNet weights; for CPUs", 128, build, load)
 
 
+def _vgg16(layout: VGGLayout, whose: str) -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.vgg16 import VGG16
+
+        return VGG16(layout, width)
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.weights import load_renamed
+
+        load_renamed(backbone, _given(path, "vgg16", "torchvision's vgg16-397923af.pth"), str, "classifier.")
+
+    return BackboneRecipe(f"VGG-16, output stride 8, as {whose} has it", 512, build, load)
+
+
+def _resnet50(deep: bool, whose: str) -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.resnet50 import ResNet50
+
+        return ResNet50(deep, dilated_first=deep, last_relu=deep, width=width)
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.resnet50 import our_name
+        from oshp_bench.baselines.backbones.weights import load_renamed
+
+        file = "semseg's resnet50_v2.pth" if deep else "torchvision's resnet50-19c8e357.pth"
+        load_renamed(backbone, _given(path, "resnet50", file), our_name, "fc.")
+
+    stem = ", deep stem" if deep else ""
+    return BackboneRecipe(f"ResNet-50{stem}, output stride 8, as {whose} has it", 2048, build, load)
+
+
+def _given(path: Path | None, name: str, file: str) -> Path:
+    if path is None:
+        raise OshpError(
+            f"{name} needs a file of pretrained weights, such as {file}; or ask for a start from random weights"
+        )
+    return path
+
+
 BACKBONES = {
     "xception65": _xception(62),
     "xception65-69": _xception(69),
     "xception65-74": _xception(74),
     "efficientnet-lite0": _efficientnet_lite0(),
+    "vgg16": _vgg16("panet", "PANet"),
+    "vgg16-sg-one": _vgg16("sg-one", "SG-One"),
+    "vgg16-fcn8s": _vgg16("fcn8s", "AMP"),
+    "resnet50": _resnet50(False, "PPNet"),
+    "resnet50-deep": _resnet50(True, "PFENet"),
 }

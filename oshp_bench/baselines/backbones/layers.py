@@ -96,3 +96,17 @@ def kaiming(module: nn.Module) -> None:
     for each in module.modules():
         if isinstance(each, nn.Conv2d):
             nn.init.kaiming_normal_(each.weight)
+
+
+def projection(inputs: int, width: int) -> nn.Module:
+    """A neck that changes the number of channels by a 1x1 convolution with batch norm and ReLU, if it has to."""
+    if width == inputs:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
+def imagenet_normalised(images: Tensor) -> Tensor:
+    """RGB in 0..1 less the mean of ImageNet's photos, over their deviation: what most ImageNet weights expect."""
+    mean, deviation = images.new_tensor(((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))[:, :, None, None]
+    normalised: Tensor = (images - mean) / deviation
+    return normalised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -107,6 +107,30 @@ def load_encoder(backbone: nn.Module, path: Path, prefixes: tuple[str, ...]) -> 
         shortened([f"{path}: lacks the tensor {name} {list(own[name].shape)} of the encoder" for name in lacking], 5)
     )
     backbone.load_state_dict(fitting, strict=False)
+
+
+def load_renamed(
+    backbone: nn.Module, path: Path, our_name: Callable[[str], str], classifier: str, neck: str = "neck."
+) -> None:
+    """Fills a backbone from a file that has all of its tensors but the neck's, and no other.
+
+    Args:
+        our_name: the backbone's name of a tensor of the file.
+        classifier: tensors of the file that begin so are left out.
+        neck: tensors of the backbone that begin so keep their random start.
+
+    Raises:
+        OshpError: the file cannot be read, or is of another architecture: every tensor that is missing, unknown, or of
+            another shape.
+    """
+    # Older files do not count batches.
+    state = {
+        name: tensor
+        for name, tensor in backbone.state_dict().items()
+        if name.startswith(neck) or name.endswith(".num_batches_tracked")
+    }
+    state |= {our_name(name): tensor for name, tensor in read_state(path).items() if not name.startswith(classifier)}
+    load_state(backbone, state, path)
 
 
 def packaged_efficientnet_lite0() -> Path:
