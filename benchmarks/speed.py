@@ -25,17 +25,17 @@ from rows import Row, print_rows, ratio, seconds
 from workload import Workload, real_looking_workload
 
 from oshp_bench.datasets.images import decode, open_image, read_mask
+from oshp_bench.episodes.episodes import way_key
 from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics import Resampling, Result, count_predictions, score_matrices
 from oshp_bench.metrics.intervals import query_indices, resampled_figures
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics
 from oshp_bench.metrics.scores import statistics as pair_statistics
 
 
 def decode_only(work: Workload, kind: str, way: str) -> None:
     """Reads and decodes every prediction and each distinct truth mask once, as scoring does, and does nothing else."""
-    for path in sorted((work.predictions[kind] / WAYS[way]).iterdir()):
+    for path in sorted((work.predictions[kind] / way_key(way)).iterdir()):
         decode(open_image(path.read_bytes(), ("PNG",)))
     with zipfile.ZipFile(work.truth) as truth:
         for name in truth.namelist():

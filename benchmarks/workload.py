@@ -16,9 +16,9 @@ from oshp_bench.datasets.images import Mask, resize_nearest, write_mask
 from oshp_bench.datasets.labels import ClassSpec, Dataset, Layout, Part, load_spec
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.manifest import Manifest, Pairs, load_manifest, save_manifest
 from oshp_bench.manifest.truth import load_truth, write_truth
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.tailor.build import Recipe, build_manifest
 
 HEIGHT, WIDTH = 825, 550
@@ -61,7 +61,7 @@ class Workload:
         folder = self.manifest_file.parent / f"first-{count}"
         predictions = {kind: folder / kind for kind in self.predictions}
         for kind, source in self.predictions.items():
-            for way in WAYS.values():
+            for way in map(way_key, WAYS):
                 (predictions[kind] / way).mkdir(parents=True, exist_ok=True)
                 for name in manifest.pairs.names:
                     link = predictions[kind] / way / f"{name}.png"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from metrics_cases import fast_result, mask_of, small_manifest, values
 from slow_scorer import SlowPair, slow_score
 
 from oshp_bench.datasets.images import ImageProblem, Mask
+from oshp_bench.episodes.episodes import WAYS
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics import Accumulator, Resampling, score_matrices
+from oshp_bench.metrics.figures import FIGURES, parse_figure
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["default", "official-2023"])
 
@@ -285,3 +288,44 @@ def test_an_unknown_convention_is_named() -> None:
     manifest = small_manifest({0: "background", 1: "base", 2: "novel"}, 3, [pair("x", 1, {1})])
     with pytest.raises(OshpError, match="'strict' is no convention; known: default, official-2023"):
         Accumulator(manifest, manifest.pairs, "strict")
+
+
+def test_the_page_defines_every_figure_as_the_table_does() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{kind.full_name(way)}{'/ID' if kind.per_class else ''}` | {kind.label} | {kind.formula} |"
+        for way in WAYS
+        for kind in FIGURES.values()
+        if way in kind.ways
+    ]
+    assert [line for line in page.splitlines() if line.startswith(("| `kway/", "| `1way/"))] == rows
+
+
+def test_results_hold_the_figures_of_the_table_in_its_order() -> None:
+    case = Case(1, "default")
+    ids = small_manifest(case.roles, case.labels, case.pairs).class_ids
+    assert list(case.fast()) == [
+        kind.full_name(way, class_id)
+        for way in WAYS
+        for kind in FIGURES.values()
+        if way in kind.ways
+        for class_id in (ids if kind.per_class else (None,))
+    ]
+
+
+def test_full_names_are_split_as_they_are_made() -> None:
+    for way in WAYS:
+        for kind in FIGURES.values():
+            if way in kind.ways:
+                class_id = 16 if kind.per_class else None
+                assert parse_figure(kind.full_name(way, class_id)) == (way, kind, class_id)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "iou", "kway", "kway/", "kway/iou", "kway/iou/", "kway/iou/a", "kway/iou/-1", "kway/iou/\u0663", "2way/iou/1",
+     "kway/bi_miou", "1way/accuracy/1", "kway/human_miou/1", "kway/unknown"],
+)  # fmt: skip
+def test_what_is_no_figure_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no figure is called"):
+        parse_figure(name)

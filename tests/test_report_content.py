@@ -205,8 +205,8 @@ def test_numbers() -> None:
     assert words.percent(None) == "\N{EN DASH}"
     assert words.interval(Figure(0.5, 0.25, 0.75)) == "25.00 to 75.00"
     assert words.interval(Figure(0.5)) == ""
-    assert words.figure_html("kway/novel_miou") == "C<sub>novel</sub> mIoU"
-    assert words.way_name("1way/bi_miou") == "1-way"
+    assert words.label_html("kway/novel_miou") == "C<sub>novel</sub> mIoU"
+    assert words.way_of("1way/bi_miou") == "1-way"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,17 @@ from oshp_bench.manifest import Pairs
 Way = Literal["k", "1"]
 WAYS: tuple[Way, ...] = ("k", "1")
 
+
+def way_key(way: str) -> str:
+    """A way as files name it, "kway" or "1way": the folder of its predictions, and the first part of figure names."""
+    return f"{way}way"
+
+
+def way_name(way: str) -> str:
+    """A way as people read it: "k-way" or "1-way"."""
+    return f"{way}-way"
+
+
 _KEPT_BYTES = 64 << 20
 # Query photo, support photo and support mask of one episode, however large they are.
 _KEPT_AT_LEAST = 3

@@ -12,7 +12,7 @@ from oshp_bench.datasets import images
 from oshp_bench.datasets.images import Mask
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.runs import label_counts
-from oshp_bench.episodes.episodes import WAYS, Episode, Way
+from oshp_bench.episodes.episodes import WAYS, Episode, Way, way_key
 from oshp_bench.errors import OshpError
 from oshp_bench.files import read_json, readable_json, write_text
 from oshp_bench.manifest import Manifest
@@ -49,7 +49,7 @@ class PredictionWriter:
         way: Way,
         network: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = Path(folder, f"{way}way")
+        self.folder = Path(folder, way_key(way))
         self._manifest = manifest
         self._way = way
         self._names = {each.id: each.name for each in manifest.classes}
@@ -131,7 +131,7 @@ class PredictionWriter:
     def _check_owner(self) -> None:
         folder = self._card_path.parent
         if not self._card_path.exists():
-            if any((folder / f"{way}way").exists() for way in WAYS):
+            if any((folder / way_key(way)).exists() for way in WAYS):
                 raise OshpError(f"{folder}: holds predictions, but no {CARD} that says whose; choose another folder")
             return
         card = read_json(self._card_path)

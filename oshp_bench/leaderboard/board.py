@@ -9,12 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from oshp_bench.console import progress
+from oshp_bench.episodes.episodes import WAYS, way_name
 from oshp_bench.errors import OshpError
 from oshp_bench.files import write_text
 from oshp_bench.leaderboard import tables
 from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.leaderboard.significance import load_scored
-from oshp_bench.leaderboard.standings import WAY_NAMES, Standing
+from oshp_bench.leaderboard.standings import Standing
 from oshp_bench.manifest import Manifest
 from oshp_bench.version import __version__
 
@@ -116,7 +117,7 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
         links=links,
         pictures=[(_data_address(picture), words) for picture, words in task_pictures()],
         text=tables,
-        way_names=WAY_NAMES,
+        way_names={way: way_name(way) for way in WAYS},
         table_folder=_TABLES,
         version=__version__,
         style=Markup("".join(path.read_text(encoding="utf-8") for path in style)),

@@ -11,14 +11,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from oshp_bench.episodes.episodes import way_name
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import BROKEN_ZIP, read_bounded, readable_json, write_bytes
 from oshp_bench.leaderboard.drawn import logo
-from oshp_bench.leaderboard.entries import FIGURES
-from oshp_bench.leaderboard.standings import COLUMN_NAMES, WAY_NAMES
 from oshp_bench.manifest import Manifest, load_manifest, manifest_path
 from oshp_bench.manifest.truth import load_truth, truth_path
 from oshp_bench.metrics.counting import DEFAULT
+from oshp_bench.metrics.figures import HEADLINE, parse_figure
 from oshp_bench.version import __version__
 
 TASK_FORMAT = "oshp-codabench-task/1"
@@ -73,7 +73,7 @@ class Competition:
     @property
     def columns(self) -> tuple[str, ...]:
         """The figures that are asked for; the first one ranks."""
-        return tuple(name for way, names in FIGURES.items() if self.way in (None, way) for name in names)
+        return tuple(name for way, names in HEADLINE.items() if self.way in (None, way) for name in names)
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ def _competition(competition: Competition, manifests: Sequence[Manifest]) -> dic
 
 def column_title(figure: str) -> str:
     """A column's title, such as "k-way C_novel mIoU (%)"; Codabench keeps 36 characters of it, and of its key."""
-    way, _, name = figure.partition("/")
-    return f"{WAY_NAMES[way.removesuffix('way')]} {COLUMN_NAMES[name]} (%)"
+    way, kind, _ = parse_figure(figure)
+    return f"{way_name(way)} {kind.label} (%)"
 
 
 def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str, bytes]:

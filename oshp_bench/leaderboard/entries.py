@@ -12,6 +12,7 @@ from oshp_bench.datasets.labels import NAME_PATTERN, VERSION_PATTERN
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import content_digest, read_json
 from oshp_bench.metrics.counting import CONVENTIONS
+from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.method_card import MethodCard
 from oshp_bench.metrics.result import FORMAT, Figure, load_result
 from oshp_bench.untrusted import Reader, shown
@@ -19,11 +20,6 @@ from oshp_bench.untrusted import Reader, shown
 MOST_FILES = 20_000
 # What learns nothing: the floor of every table.
 FLOOR = ("background", "class-prior", "copy-support")
-# What a table shows of a way: C_novel, C_human and how much is right in all.
-FIGURES = {
-    "k": ("kway/novel_miou", "kway/human_miou", "kway/overall_accuracy"),
-    "1": ("1way/novel_miou", "1way/human_miou", "1way/bi_miou"),
-}
 _OURS = "oshp-"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -41,7 +37,7 @@ class Entry:
         protocol: the sampling rule's name, "" if the manifest has none.
         pairs, queries: how many were scored.
         predictions: the digest of the predictions.
-        figures: of FIGURES, those that the result has.
+        figures: of HEADLINE, those that the result has.
         level: of the intervals, 0..1.
         missing: predictions that were missing and count as background.
         tool: name and version of the scorer.
@@ -72,7 +68,7 @@ class Entry:
     @property
     def ways(self) -> tuple[str, ...]:
         """The ways that were scored: "k", "1" or both."""
-        return tuple(way for way, names in FIGURES.items() if self.figures.keys() & set(names))
+        return tuple(way for way, names in HEADLINE.items() if self.figures.keys() & set(names))
 
     @property
     def is_floor(self) -> bool:
@@ -170,7 +166,7 @@ def _entry(path: Path, document: dict[str, Any]) -> Entry:
         predictions=_text(predictions, "digest", _DIGEST),
         pairs=manifest.integer("pairs", least=0),
         queries=manifest.integer("queries", least=0),
-        figures={name: _figure(figures[name]) for names in FIGURES.values() for name in names if name in figures},
+        figures={name: _figure(figures[name]) for names in HEADLINE.values() for name in names if name in figures},
         level=level if isinstance(level, float) else 0.0,
         missing=sum(len(names) for _, names in predictions.table("missing").lists_of_text()),
         tool=_printable(reader.text("tool")),

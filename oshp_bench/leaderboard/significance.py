@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from oshp_bench.console import progress
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.leaderboard.entries import FIGURES, Entry
+from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.leaderboard.standings import PairedTest, Row, Standing
 from oshp_bench.manifest import Manifest
+from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference, Resampling
 from oshp_bench.metrics.matrices import load_matrices
 from oshp_bench.metrics.result import Figure, Result, compare, score_matrices
@@ -79,9 +81,9 @@ def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: l
         above, scored_above = row, scored
 
 
-def _one_way(result: Result, way: str) -> Result:
+def _one_way(result: Result, way: Way) -> Result:
     """A result with what the test needs: one way, one figure, and resamples."""
-    ranking = FIGURES[way][0]
+    ranking = HEADLINE[way][0]
     matrices = replace(result.matrices, oneway=None) if way == "k" else replace(result.matrices, kway=None)
     return replace(result, matrices=matrices, figures={ranking: result.figures[ranking]}, resampling=Resampling())
 

@@ -8,20 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from oshp_bench.datasets.labels import builtin_specs, load_spec
+from oshp_bench.episodes.episodes import Way, way_key
 from oshp_bench.files import content_digest
-from oshp_bench.leaderboard.entries import FIGURES, Entry
+from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.manifest import Manifest, load_manifest, shipped_manifests
+from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.report.published import PublishedMethod, PublishedTable, published_tables
 
-WAY_NAMES = {"k": "k-way", "1": "1-way"}
-COLUMN_NAMES = {
-    "novel_miou": "C_novel mIoU",
-    "human_miou": "C_human mIoU",
-    "overall_accuracy": "overall accuracy",
-    "bi_miou": "Bi-mIoU",
-}
 _PAPERS_RULE = "official"
 
 
@@ -111,7 +105,7 @@ class Standing:
     protocol: str
     version: str
     convention: str
-    way: str
+    way: Way
     folds: tuple[int, ...]
     tests: Mapping[int, tuple[str, int]]
     known: bool
@@ -122,7 +116,7 @@ class Standing:
     @property
     def figures(self) -> tuple[str, ...]:
         """The figures that it shows, in order; the first one ranks."""
-        return FIGURES[self.way]
+        return HEADLINE[self.way]
 
     @property
     def columns(self) -> tuple[tuple[str, int | None], ...]:
@@ -133,7 +127,7 @@ class Standing:
     def key(self) -> str:
         """A name that no other table has, for files and links."""
         apart = content_digest([*self.tests.items()])[7:19] if self.apart else ""
-        parts = (self.dataset, self.protocol, self.version, self.convention, apart, WAYS[self.way])
+        parts = (self.dataset, self.protocol, self.version, self.convention, apart, way_key(self.way))
         return "-".join(part for part in parts if part)
 
 
@@ -227,7 +221,7 @@ def _tables(
     held = [manifest for entry in group if (manifest := _manifest_of(entry, manifests))]
     title = held[0].dataset.title if held else spec.dataset.title if spec else first.dataset
     paper = next((each for each in papers if held and all(each.fits(manifest) for manifest in held)), None)
-    for way, names in FIGURES.items():
+    for way, names in HEADLINE.items():
         rows = [_row(entries, folds, names) for entries in _methods(entry for entry in group if way in entry.ways)]
         if not rows:
             continue
@@ -253,7 +247,7 @@ def _tables(
 
 def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
     folds = tuple(sorted(paper.novel))
-    for way, names in FIGURES.items():
+    for way, names in HEADLINE.items():
         rows = [_published_row(method, names) for method in paper.methods]
         yield Standing(
             dataset=paper.dataset,

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from oshp_bench.datasets.images import ImageProblem
+from oshp_bench.episodes.episodes import WAYS, way_key
+from oshp_bench.episodes.writer import CARD
 from oshp_bench.errors import CheckFailed, OshpError, raise_problems
 from oshp_bench.files import content_digest, readable_json, written_whole
 from oshp_bench.manifest import Manifest
@@ -18,7 +20,7 @@ from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.listing import file_names
 from oshp_bench.metrics.matrices import count_predictions
 from oshp_bench.metrics.method_card import read_method_card
-from oshp_bench.metrics.predictions import CARD, WAYS, PredictionSet, open_predictions
+from oshp_bench.metrics.predictions import PredictionSet, open_predictions
 from oshp_bench.metrics.submission import INDEX, Submission, SubmittedSet, read_index
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -144,7 +146,9 @@ def _members(task: Task, predictions: PredictionSet) -> dict[str, Callable[[], b
         members[f"{top}/{CARD}"] = readable_json(dict(predictions.card)).encode
     for way in predictions.files:
         for name, query in zip(pairs.names, pairs.query, strict=True):
-            members[f"{top}/{WAYS[way]}/{name}.png"] = partial(_read, predictions, way, name, task.truth.sizes[query])
+            members[f"{top}/{way_key(way)}/{name}.png"] = partial(
+                _read, predictions, way, name, task.truth.sizes[query]
+            )
     return members
 
 

@@ -179,8 +179,10 @@ def _tasks(
 
 
 def _print_sets(submission: Submission) -> None:
+    from oshp_bench.episodes.episodes import way_name
+
     for each in submission.sets:
-        click.echo(f"  {each.manifest} {each.version}: {' and '.join(f'{way}-way' for way in each.ways)}")
+        click.echo(f"  {each.manifest} {each.version}: {' and '.join(way_name(way) for way in each.ways)}")
 
 
 def _print_verdict(submission: Submission | None, problems: Sequence[str]) -> None:

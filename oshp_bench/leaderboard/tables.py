@@ -7,7 +7,9 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from oshp_bench.leaderboard.standings import COLUMN_NAMES, WAY_NAMES, Cell, PairedTest, Row, Standing
+from oshp_bench.episodes.episodes import way_name
+from oshp_bench.leaderboard.standings import Cell, PairedTest, Row, Standing
+from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.report.tables import latex_text
 
 MARK = "†"
@@ -21,7 +23,7 @@ _ABOUT = ("authors", "backbone", "pretraining", "parameters", "extra_data", "dat
 
 def caption(table: Standing) -> str:
     """What a table is about, in a line."""
-    return f"{table.title}, {WAY_NAMES[table.way]}: {test_name(table)}"
+    return f"{table.title}, {way_name(table.way)}: {test_name(table)}"
 
 
 def test_name(table: Standing) -> str:
@@ -36,9 +38,9 @@ def test_name(table: Standing) -> str:
     )
 
 
-def figure_name(figure: str) -> str:
+def column_label(figure: str) -> str:
     """How a figure is called above its columns."""
-    return COLUMN_NAMES[_short(figure)]
+    return parse_figure(figure).kind.label
 
 
 def fold_name(fold: int | None) -> str:
@@ -85,8 +87,8 @@ def notes(table: Standing) -> Iterator[str]:
         yield "floor: learns nothing; a method that learns has to stand above it"
     if _anything_tested(table):
         yield (
-            f"p: {figure_name(table.figures[0])} against the next row above that is not published, paired randomisation"
-            " test over queries, two-sided, not corrected for the number of rows"
+            f"p: {column_label(table.figures[0])} against the next row above that is not published, paired"
+            " randomisation test over queries, two-sided, not corrected for the number of rows"
         )
     if not table.known:
         yield "the manifests are not at hand here, so their test pairs could not be checked"
@@ -99,7 +101,7 @@ def _corrections(table: Standing) -> Iterator[str]:
             if cell.printed is not None:
                 mean = value_text(row, cell).removesuffix(MARK)
                 yield (
-                    f"{MARK} {row.name}, {figure_name(figure)}: the paper prints {100 * cell.printed:.1f},"
+                    f"{MARK} {row.name}, {column_label(figure)}: the paper prints {100 * cell.printed:.1f},"
                     f" the mean of its folds is {mean}"
                 )
 
@@ -116,7 +118,9 @@ def as_latex(tables: Sequence[Standing], *, intervals: bool = True) -> str:
 
 def as_csv(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     """A row a method of all tables: fractions with full precision; columns that a table lacks are empty."""
-    columns = list(dict.fromkeys((_short(figure), fold) for table in tables for figure, fold in table.columns))
+    columns = list(
+        dict.fromkeys((parse_figure(figure).kind.name, fold) for table in tables for figure, fold in table.columns)
+    )
     folds = sorted({fold for table in tables for fold in table.folds})
     parts = ("value", "low", "high") if intervals else ("value",)
     head = ("dataset", "protocol", "version", "convention", "way", "kind", "method", *_ABOUT, "remarks")
@@ -126,9 +130,9 @@ def as_csv(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((*head, *ends, *(f"p fold {fold}" for fold in folds), "printed"))
     for table in tables:
-        test = (table.dataset, table.protocol, table.version, table.convention, WAY_NAMES[table.way])
+        test = (table.dataset, table.protocol, table.version, table.convention, way_name(table.way))
         for row in table.rows:
-            cells = {(_short(figure), fold): cell for (figure, fold), cell in row.cells.items()}
+            cells = {(parse_figure(figure).kind.name, fold): cell for (figure, fold), cell in row.cells.items()}
             tests = {test.fold: test for test in row.tests}
             printed = (
                 f"{figure} {_number(cell, 'printed')}"
@@ -146,7 +150,7 @@ FORMATS: dict[str, Callable[..., str]] = {"markdown": as_markdown, "latex": as_l
 
 
 def _markdown_table(table: Standing, intervals: bool) -> str:
-    header = ["%", *(f"{figure_name(figure)}, {fold_name(fold)}" for figure, fold in table.columns), *_p_header(table)]
+    header = ["%", *(f"{column_label(figure)}, {fold_name(fold)}" for figure, fold in table.columns), *_p_header(table)]
     lines = [f"**{_markdown(caption(table))}**", "", "| " + " | ".join(map(_markdown, header)) + " |"]
     lines.append("|---|" + "---:|" * (len(header) - 1))
     for row in table.rows:
@@ -157,7 +161,7 @@ def _markdown_table(table: Standing, intervals: bool) -> str:
 
 def _latex_table(table: Standing, intervals: bool) -> str:
     width, extra = len(table.folds) + 1, _p_header(table)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{latex_text(figure_name(figure))}}}" for figure in table.figures]
+    groups = [rf"\multicolumn{{{width}}}{{c}}{{{latex_text(column_label(figure))}}}" for figure in table.figures]
     rules = [rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(table.figures))]
     rows = []
     for row in table.rows:
@@ -211,11 +215,6 @@ def _label(row: Row) -> str:
 def _about(row: Row) -> Iterable[str]:
     card = row.entry.card if row.entry else None
     return ("" if card is None or getattr(card, key) is None else str(getattr(card, key)) for key in _ABOUT)
-
-
-def _short(figure: str) -> str:
-    """A figure's name without its way."""
-    return figure.partition("/")[2]
 
 
 def _number(cell: Cell | None, part: str) -> str:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import ImageProblem, Mask
 from oshp_bench.datasets.runs import label_counts
+from oshp_bench.episodes.episodes import way_key
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
-from oshp_bench.metrics.predictions import WAYS, PredictionSet, illegal_labels, read_prediction
+from oshp_bench.metrics.predictions import PredictionSet, illegal_labels, read_prediction
 
 DEFAULT = "default"
 OFFICIAL_2023 = "official-2023"
@@ -146,7 +147,7 @@ class QueryCounter:
                     continue
                 try:
                     data = self.predictions.read(way, name, truth.shape)
-                    found.digests[f"{WAYS[way]}/{name}"] = hashlib.sha256(data).hexdigest()
+                    found.digests[f"{way_key(way)}/{name}"] = hashlib.sha256(data).hexdigest()
                     counts[row] = self.counter.count(way, truth, read_prediction(data, truth.shape))
                 except ImageProblem as problem:
                     found.problems.append(f"{self.predictions.place(way, name)}: {problem}")

@@ -134,9 +134,8 @@ def _extend(into: dict[str, list[Floats]], layout: Statistics, a: Floats, b: Flo
 def _exact(statistics: Statistics) -> Floats:
     """The statistics with per-episode values in whole ticks, so that every sum is exact in float64."""
     values = statistics.values.copy()
-    for name, columns in statistics.columns.items():
-        if name.startswith("episode_"):
-            values[:, columns] = np.round(values[:, columns] / _TICK) * _TICK
+    for columns in statistics.episode_columns.values():
+        values[:, columns] = np.round(values[:, columns] / _TICK) * _TICK
     return values
 
 

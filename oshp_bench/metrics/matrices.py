@@ -14,6 +14,7 @@ import numpy as np
 
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
+from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
 from oshp_bench.manifest import Manifest, Pairs
@@ -21,7 +22,7 @@ from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
-from oshp_bench.metrics.predictions import WAYS, PredictionSet, open_predictions
+from oshp_bench.metrics.predictions import PredictionSet, open_predictions
 from oshp_bench.untrusted import Reader, shown
 
 FORMAT = "oshp-matrices/1"
@@ -108,7 +109,7 @@ class Accumulator:
         stacked: dict[str, Counts | None] = {}
         for way, counts in self._counts.items():
             if counts and counts.keys() != set(range(len(self._pairs))):
-                raise OshpError(f"{WAYS[way]}: {len(counts)} of {len(self._pairs)} pairs were counted; count all")
+                raise OshpError(f"{way_key(way)}: {len(counts)} of {len(self._pairs)} pairs were counted; count all")
             stacked[way] = np.stack([counts[pair] for pair in range(len(self._pairs))]) if counts else None
         return Matrices(stacked["k"], stacked["1"], stride4_classes or {}, {}, "")
 
@@ -181,7 +182,7 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
         "stride4_classes": {support: list(classes) for support, classes in matrices.stride4_classes.items()},
         "class_ids": list(manifest.class_ids),
     }
-    arrays = {WAYS[way]: counts for way in WAYS if (counts := matrices.of(way)) is not None}
+    arrays = {way_key(way): counts for way in WAYS if (counts := matrices.of(way)) is not None}
     text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     with written_whole(path) as file:
         np.savez(file, allow_pickle=False, about=text, **arrays)
@@ -203,7 +204,7 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
                     raise OshpError(f"{path}: larger than the matrices of {manifest.name} can be")
         with np.load(path, allow_pickle=False) as content:
             about = parse_json(bytes(content["about"]), str(path))
-            arrays = {way: content[WAYS[way]] for way in WAYS if WAYS[way] in content}
+            arrays = {way: content[way_key(way)] for way in WAYS if way_key(way) in content}
         if about["format"] != FORMAT:
             raise ValueError(f'its "format" is not "{FORMAT}"')
         if about["test_digest"] != manifest.test_digest:
@@ -213,11 +214,11 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             )
         for way, counts in arrays.items():
             if counts.dtype != np.int64 or counts.shape != shapes[way] or not _are_pixels(counts):
-                raise ValueError(f"{WAYS[way]} is not int64 {shapes[way]} of pixels")
+                raise ValueError(f"{way_key(way)} is not int64 {shapes[way]} of pixels")
         if about["convention"] not in CONVENTIONS:
             raise ValueError(f"no convention is called {shown(about['convention'])}")
         missing = {way: tuple(names) for way, names in about["missing"].items()}
-        if not missing.keys() <= WAYS.keys() or not set().union(*missing.values()) <= set(manifest.pairs.names):
+        if not missing.keys() <= set(WAYS) or not set().union(*missing.values()) <= set(manifest.pairs.names):
             raise ValueError("the missing predictions are no pairs")
         if problem := name_problem(about["method"]):
             raise ValueError(f"method {problem}")

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from oshp_bench.datasets.images import ImageProblem, Mask, decode, open_image
+from oshp_bench.episodes.episodes import WAYS, way_key, way_name
+from oshp_bench.episodes.writer import CARD
 from oshp_bench.errors import OshpError
 from oshp_bench.files import BROKEN_ZIP, parse_json, read_at_most
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.listing import file_names, read_document
 from oshp_bench.metrics.method_card import MethodCard
 from oshp_bench.metrics.submission import INDEX, read_index
-
-WAYS = {"k": "kway", "1": "1way"}
-CARD = "predictions.json"
 
 
 @dataclass(frozen=True)
@@ -98,13 +97,13 @@ def open_predictions(path: Path, way: str | None, manifest: Manifest) -> Predict
         return _submitted(path, names, way, manifest)
     parts = [_parts(name) for name in names]
     tops = {each[0] for each in parts}
-    within = len(tops) == 1 and not tops & {*WAYS.values(), CARD} and all(len(each) > 1 for each in parts)
+    within = len(tops) == 1 and not tops & {*map(way_key, WAYS), CARD} and all(len(each) > 1 for each in parts)
     found = _predictions_in(path, names, 1 if within else 0, way)
     if not found.files:
         wanted = [way] if way else WAYS
         undecided = not way and any(name.endswith(".png") for name in names)
         hint = "; are these PNGs k-way or 1-way? say --way k or --way 1" if undecided else ""
-        raise OshpError(f"{path}: holds no {' and no '.join(f'{WAYS[each]}/*.png' for each in wanted)}{hint}")
+        raise OshpError(f"{path}: holds no {' and no '.join(f'{way_key(each)}/*.png' for each in wanted)}{hint}")
     return found
 
 
@@ -119,7 +118,7 @@ def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Mani
             " pack it again"
         )
     if way and way not in found.files:
-        raise OshpError(f"{path}: holds no {said.manifest}/{WAYS[way]}/*.png")
+        raise OshpError(f"{path}: holds no {said.manifest}/{way_key(way)}/*.png")
     folders = {each.manifest for each in submission.sets}
     strange = (name for name in names if name != INDEX and name.partition("/")[0] not in folders)
     files = {way: found.files[way]} if way else found.files
@@ -132,7 +131,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _named(ways: Collection[str]) -> str:
-    return " and ".join(f"{each}-way" for each in WAYS if each in ways) or "no way"
+    return " and ".join(way_name(each) for each in WAYS if each in ways) or "no way"
 
 
 def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | None) -> PredictionSet:
@@ -149,7 +148,7 @@ def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | Non
         found = {
             each[depth + 1].removesuffix(".png"): name
             for name, each in parts.items()
-            if len(each) == depth + 2 and each[depth] == WAYS[each_way] and name.endswith(".png")
+            if len(each) == depth + 2 and each[depth] == way_key(each_way) and name.endswith(".png")
         }
         if not found and way:
             found = {
@@ -160,7 +159,7 @@ def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | Non
         if found:
             files[each_way] = found
     used = {name for found in files.values() for name in found.values()}
-    others = {WAYS[each] for each in WAYS if each not in wanted}
+    others = {way_key(each) for each in WAYS if each not in wanted}
     extra = [
         name
         for name, each in parts.items()

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import PIL
 
+from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import content_digest, read_json, readable_json, write_text
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.diagnosis import diagnose
+from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.intervals import (
     Difference,
     Resampling,
@@ -30,7 +32,6 @@ from oshp_bench.metrics.intervals import (
 )
 from oshp_bench.metrics.matrices import Matrices, count_predictions
 from oshp_bench.metrics.method_card import method_card, name_problem
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.scores import Statistics, statistics
 from oshp_bench.untrusted import Reader, shown
 from oshp_bench.version import __version__
@@ -81,7 +82,7 @@ class Result:
     @property
     def signature(self) -> str:
         """One line that says how the figures came about; equal signatures make figures comparable."""
-        ways = "+".join(way for way in ("k", "1") if self.matrices.of(way) is not None)
+        ways = "+".join(way for way in WAYS if self.matrices.of(way) is not None)
         boot = f"{self.resampling.resamples}q,seed{self.resampling.seed}" if self.resampling.resamples else "none"
         return (
             f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}|ways:{ways}"
@@ -216,7 +217,7 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
             observed = {
                 name: (figure.value, second.figures[name].value)
                 for name, figure in first.figures.items()
-                if name.startswith(f"{WAYS[each.way]}/")
+                if parse_figure(name).way == each.way
             }
             differences |= paired_differences(observed, a, b, first.resampling)
     return differences
@@ -284,13 +285,10 @@ def per_pair_csv(result: Result) -> str:
         "class": [_name(result.manifest, target) for target in result.pairs.target],
         "support_classes": [" ".join(map(str, classes)) for classes in result.pairs.support_classes],
     }
-    for way, prefix in (("k", "kway"), ("1", "1way")):
-        if way in ways:
-            for name, where in ways[way].columns.items():
-                if name.startswith("episode_"):
-                    pairs_of = ways[way].values[:, where]
-                    cells = [value if valid else "" for value, valid in pairs_of.tolist()]
-                    columns[f"{prefix}_{name.removeprefix('episode_')}"] = cells
+    for each in result.per_pair:
+        for name, where in each.episode_columns.items():
+            cells = [value if valid else "" for value, valid in each.values[:, where].tolist()]
+            columns[f"{way_key(each.way)}_{name.removeprefix('episode_')}"] = cells
     if "1" in ways:
         for name, label in (("hit", "tp"), ("wrong", "fp"), ("missed", "fn"), ("left", "tn")):
             columns[f"1way_{label}"] = ways["1"].values[:, ways["1"].columns[name]].sum(axis=1).astype(int).tolist()

@@ -20,11 +20,19 @@ from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.metrics.confusion import Counts
 from oshp_bench.metrics.counting import OFFICIAL_2023
+from oshp_bench.metrics.figures import FIGURES, ClassGroup, parse_figure
 from oshp_bench.metrics.matrices import Matrices
 
 Floats = NDArray[np.float64]
 # The official-2023 convention takes Bi-mIoU from every tenth pair in list order.
 _OFFICIAL_BI_STEP = 10
+_GROUP_MEANS = (
+    "human_miou",
+    "novel_miou",
+    "base_miou",
+    "base_miou_with_background",
+    "human_miou_without_background",
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,17 @@ class Roles:
         base, novel = (tuple(place[each] for each in manifest.ids_of(role)) for role in ("base", "novel"))
         return cls(manifest.class_ids, base, novel)
 
-    @property
-    def foreground(self) -> tuple[int, ...]:
-        """All classes but background."""
-        return tuple(range(1, len(self.ids)))
+    def positions(self, group: ClassGroup) -> tuple[int, ...]:
+        """The positions of a group of classes."""
+        every = tuple(range(len(self.ids)))
+        groups: dict[ClassGroup, tuple[int, ...]] = {
+            "all": every,
+            "foreground": every[1:],
+            "novel": self.novel,
+            "base": self.base,
+            "base and background": (0, *self.base),
+        }
+        return groups[group]
 
 
 @dataclass(frozen=True)
@@ -75,12 +90,17 @@ class Statistics:
     def queries_behind(self, figure: str) -> int:
         """How many rows (queries) hold a pixel of the classes that a figure is about, such as "kway/iou/16"."""
         held = self._of("row") > 0 if self.way == "k" else self._of("hit") + self._of("missed") > 0
-        name, _, class_id = figure.partition("/")[2].partition("/")
-        groups = {"novel_miou": self.roles.novel, "episode_novel_miou": self.roles.novel, "base_miou": self.roles.base}
-        columns = groups.get(name, range(len(self.roles.ids)))
-        if class_id and class_id != "0":
-            columns = (self.roles.ids.index(int(class_id)),)
+        _, kind, class_id = parse_figure(figure)
+        # The background entry of 1-way rests on every class, and so does all that it is part of.
+        columns = self.roles.positions(kind.classes if kind.classes in ("novel", "base") else "all")
+        if class_id:
+            columns = (self.roles.ids.index(class_id),)
         return int(held[:, list(columns)].any(axis=1).sum())
+
+    @property
+    def episode_columns(self) -> dict[str, slice]:
+        """The columns of the figures that every pair has alone: name -> its value and whether it has one."""
+        return {name: columns for name, columns in self.columns.items() if name in FIGURES}
 
     def _of(self, name: str) -> Floats:
         return self.values[:, self.columns[name]]
@@ -106,6 +126,10 @@ class Measure:
         return np.where(self.valid, self.value, np.nan).astype(np.float64)
 
 
+# A figure's name in FIGURES, its class id (None if it is not about one class), and its values.
+_NamedMeasure = tuple[str, int | None, Measure]
+
+
 def statistics(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Iterator[Statistics]:
     """The per-pair statistics of every way that was counted."""
     roles = Roles.of(manifest)
@@ -126,8 +150,7 @@ def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure
     """
     of = {name: sums[:, columns] for name, columns in layout.columns.items()}
     figures = _kway_figures(of, layout.roles) if layout.way == "k" else _oneway_figures(of, layout.roles)
-    prefix = "kway/" if layout.way == "k" else "1way/"
-    return {prefix + name: measure for name, measure in figures}
+    return {FIGURES[name].full_name(layout.way, class_id): measure for name, class_id, measure in figures}
 
 
 def folded(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Counts:
@@ -176,25 +199,24 @@ def kway_statistics(counts: Counts, roles: Roles) -> Statistics:
             "hit": hit,
             "row": row,
             "predicted": predicted,
-            "episode_human_miou": _episode(_mean(iou, range(size))),
-            "episode_human_miou_without_background": _episode(_mean(iou, roles.foreground)),
-            "episode_novel_miou": _episode(_mean(iou, roles.novel)),
+            **{
+                name: _episode(_mean(iou, roles.positions(FIGURES[name].classes)))
+                for name in ("episode_human_miou", "episode_human_miou_without_background", "episode_novel_miou")
+            },
             "episode_accuracy": _episode(Measure(accuracy.value[:, 0], accuracy.valid[:, 0])),
         },
     )
 
 
-def _kway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[tuple[str, Measure]]:
+def _kway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_NamedMeasure]:
     iou = _ratio(of["hit"], of["row"] + of["predicted"] - of["hit"])
     accuracy = _ratio(of["hit"], of["row"])
     yield from _group_means(iou, roles)
-    yield "overall_accuracy", _first(_ratio(_total(of["hit"]), _total(of["row"])))
-    yield "mean_accuracy", _mean(accuracy, range(len(roles.ids)))
+    yield "overall_accuracy", None, _first(_ratio(_total(of["hit"]), _total(of["row"])))
+    yield "mean_accuracy", None, _mean(accuracy, range(len(roles.ids)))
     yield from _episode_means(of)
-    for index, class_id in enumerate(roles.ids):
-        yield f"iou/{class_id}", _column(iou, index)
-    for index, class_id in enumerate(roles.ids):
-        yield f"accuracy/{class_id}", _column(accuracy, index)
+    yield from _by_class("iou", iou, roles)
+    yield from _by_class("accuracy", accuracy, roles)
 
 
 def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *, bi_step: int) -> Statistics:
@@ -228,10 +250,10 @@ def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *,
     )
 
 
-def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[tuple[str, Measure]]:
+def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_NamedMeasure]:
     error = of["missed"] + of["wrong"]
     foreground = _ratio(of["hit"], of["hit"] + error)
-    background = _mean(_ratio(of["left"], of["left"] + error), roles.foreground)
+    background = _mean(_ratio(of["left"], of["left"] + error), roles.positions("foreground"))
     # The background entry stands in the place of class 0.
     iou = Measure(
         np.concatenate([background.value[:, None], foreground.value[:, 1:]], axis=1),
@@ -241,26 +263,27 @@ def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[tu
     bi_error = of["bi_missed"] + of["bi_wrong"]
     left, hit = (_ratio(of[name], of[name] + bi_error) for name in ("bi_left", "bi_hit"))
     both = Measure(np.concatenate([left.value, hit.value], axis=1), np.concatenate([left.valid, hit.valid], axis=1))
-    yield "bi_miou", _mean(both, range(2))
+    yield "bi_miou", None, _mean(both, range(2))
     right = _total(of["hit"]) + _total(of["left"])
-    yield "overall_accuracy", _first(_ratio(right, right + _total(error)))
+    yield "overall_accuracy", None, _first(_ratio(right, right + _total(error)))
     yield from _episode_means(of)
+    yield from _by_class("iou", iou, roles)
+
+
+def _by_class(name: str, measure: Measure, roles: Roles) -> Iterator[_NamedMeasure]:
     for index, class_id in enumerate(roles.ids):
-        yield f"iou/{class_id}", _column(iou, index)
+        yield name, class_id, _column(measure, index)
 
 
-def _group_means(iou: Measure, roles: Roles) -> Iterator[tuple[str, Measure]]:
-    yield "human_miou", _mean(iou, range(len(roles.ids)))
-    yield "novel_miou", _mean(iou, roles.novel)
-    yield "base_miou", _mean(iou, roles.base)
-    yield "base_miou_with_background", _mean(iou, (0, *roles.base))
-    yield "human_miou_without_background", _mean(iou, roles.foreground)
+def _group_means(iou: Measure, roles: Roles) -> Iterator[_NamedMeasure]:
+    for name in _GROUP_MEANS:
+        yield name, None, _mean(iou, roles.positions(FIGURES[name].classes))
 
 
-def _episode_means(of: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, Measure]]:
+def _episode_means(of: Mapping[str, NDArray[Any]]) -> Iterator[_NamedMeasure]:
     for name, columns in of.items():
-        if name.startswith("episode_"):
-            yield name, _first(_ratio(columns[:, :1], columns[:, 1:]))
+        if name in FIGURES:
+            yield name, None, _first(_ratio(columns[:, :1], columns[:, 1:]))
 
 
 def _joined(way: str, roles: Roles, parts: Mapping[str, NDArray[Any]]) -> Statistics:

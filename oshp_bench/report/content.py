@@ -8,15 +8,16 @@ from functools import cached_property
 from typing import Any
 
 from oshp_bench.datasets.palette import colour_of
+from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, OshpClass
 from oshp_bench.metrics.confusion import Counts
+from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result, compare
 from oshp_bench.metrics.scores import folded
 from oshp_bench.report.canvas import hexadecimal
 from oshp_bench.report.published import PublishedTable
-from oshp_bench.report.tables import HEADLINE
 from oshp_bench.untrusted import shown
 
 ROLES = ("novel", "base", "background")
@@ -103,12 +104,12 @@ class Report:
     @cached_property
     def headline(self) -> tuple[str, ...]:
         """The paper's figures, as far as a set has them."""
-        return tuple(name for name in HEADLINE if any(name in each.result.figures for each in self.sets))
+        return tuple(name for way in self.ways for name in HEADLINE[way])
 
     @cached_property
-    def ways(self) -> tuple[str, ...]:
+    def ways(self) -> tuple[Way, ...]:
         """The ways that a set has: "k", "1" or both."""
-        return tuple(way for way in ("k", "1") if self.sets_of(way))
+        return tuple(way for way in WAYS if self.sets_of(way))
 
     def sets_of(self, way: str) -> tuple[ScoredSet, ...]:
         """The sets that were scored in a way."""

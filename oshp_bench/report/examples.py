@@ -13,12 +13,10 @@ from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest.truth import Truth
+from oshp_bench.metrics.figures import EPISODE_RANKING
 from oshp_bench.metrics.predictions import PredictionSet, read_prediction
 from oshp_bench.metrics.result import Result
 from oshp_bench.metrics.scores import Floats
-
-# The figure of one episode that ranks it.
-EPISODE_FIGURE = {"k": "episode_human_miou", "1": "episode_iou"}
 
 
 @dataclass(frozen=True)
@@ -134,9 +132,9 @@ class Ranking:
 
 
 def episode_values(result: Result, way: str) -> Floats:
-    """The figure of every episode that ranks it (EPISODE_FIGURE): float64 [pairs], NaN where it has none."""
+    """The figure of every episode that ranks it (EPISODE_RANKING): float64 [pairs], NaN where it has none."""
     statistics = next(each for each in result.per_pair if each.way == way)
-    value, valid = statistics.values[:, statistics.columns[EPISODE_FIGURE[way]]].T
+    value, valid = statistics.values[:, statistics.columns[EPISODE_RANKING[way].name]].T
     values: NDArray[np.float64] = np.where(valid > 0, value, np.nan)
     return values
 

@@ -13,9 +13,9 @@ import numpy as np
 import PIL
 from markupsafe import Markup
 
+from oshp_bench.episodes.episodes import WAYS, way_name
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics.intervals import Difference
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.result import Result
 from oshp_bench.report import panels, tables, words
 from oshp_bench.report.content import NOTHING, Report, class_colour, confusion, report_of
@@ -74,8 +74,8 @@ def _render(report: Report, gallery: Gallery | None) -> str:
         "interval": words.interval,
         "plain": words.plain,
         "called": words.called,
-        "way_name": words.way_name,
-        "figure_name": words.figure_html,
+        "way_of": words.way_of,
+        "label_of": words.label_html,
         "colour": class_colour,
     }
     kway, oneway = report.sets_of("k"), report.sets_of("1")
@@ -85,7 +85,7 @@ def _render(report: Report, gallery: Gallery | None) -> str:
         report=report,
         nothing=NOTHING,
         style=Markup(style),
-        way_names={way: dict(tables.WAYS)[key] for way, key in WAYS.items()},
+        way_names={way: way_name(way) for way in WAYS},
         stats=[(name, panels.stat(report, name)) for name in report.headline],
         figure_tables=[list(tables.result_tables(each.document)) for each in report.sets],
         comparison=_comparison(report),

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from oshp_bench.episodes.episodes import way_key, way_name
+from oshp_bench.metrics.figures import EPISODE_RANKING, HEADLINE, IOU
 from oshp_bench.metrics.intervals import Difference
-from oshp_bench.metrics.predictions import WAYS
 from oshp_bench.metrics.result import Figure
 from oshp_bench.report import plots, tables
 from oshp_bench.report.canvas import variable
 from oshp_bench.report.content import NOTHING, Report, Row, ScoredSet, class_colour, destinations, swaps
-from oshp_bench.report.examples import EPISODE_FIGURE, episode_values
-from oshp_bench.report.words import figure_html, figure_name, percent, plain, way_name
-
-_WAY_NAMES = dict(tables.WAYS)
+from oshp_bench.report.examples import episode_values
+from oshp_bench.report.words import label_html, label_of, percent, plain, way_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def stat(report: Report, name: str) -> Markup:
     if len(rows) < 2:
         return Markup()
     said = "; ".join(f"{plain(row.label)} {row.text}" for row in rows if row.mark in ("set", "first"))
-    title = f"{way_name(name)} {figure_name(name)} in percent"
+    title = f"{way_of(name)} {label_of(name)} in percent"
     label = f"{title}: {said}; {len(rows)} rows. The table below holds the numbers."
     return plots.dots(rows, f"stat-{name.replace('/', '-').replace('_', '-')}", label)
 
@@ -57,33 +56,32 @@ def _published_group(report: Report, row: Row, name: str) -> str:
 def class_panels(report: Report) -> Iterator[Panel]:
     """IoU by class, a panel a way."""
     for way in report.ways:
-        key, sets = WAYS[way], report.sets_of(way)
+        sets = report.sets_of(way)
         rows = []
         for each in report.classes:
-            figures = tuple(one.result.figures[f"{key}/iou/{each.id}"] for one in sets)
+            figures = tuple(one.result.figures[IOU.full_name(way, each.id)] for one in sets)
             text = percent(figures[-1].value, 1)
             rows.append(plots.Bar(each.name, class_colour(each.name), figures, text, _group(each.role)))
-        label = f"{_WAY_NAMES[key]} IoU by class in percent: " + "; ".join(f"{row.label} {row.text}" for row in rows)
-        yield Panel(_WAY_NAMES[key], plots.bars(rows, f"classes-{key}", label), sets)
+        label = f"{way_name(way)} IoU by class in percent: " + "; ".join(f"{row.label} {row.text}" for row in rows)
+        yield Panel(way_name(way), plots.bars(rows, f"classes-{way_key(way)}", label), sets)
 
 
 def difference_panels(report: Report) -> Iterator[Panel]:
     """Paired differences of means and classes, a panel a way that both sets have."""
     for way in report.ways:
-        key = WAYS[way]
-        means = [name for name in tables.HEADLINE if name in report.differences and name.startswith(f"{key}/")]
-        groups = [("means", figure_name(name).removeprefix("C_"), name) for name in means]
-        groups += [(_group(each.role), each.name, f"{key}/iou/{each.id}") for each in report.classes]
+        means = [name for name in HEADLINE[way] if name in report.differences]
+        groups = [("means", label_of(name).removeprefix("C_"), name) for name in means]
+        groups += [(_group(each.role), each.name, IOU.full_name(way, each.id)) for each in report.classes]
         rows = [
             _difference_row(label, report.differences[name], group)
             for group, label, name in groups
             if name in report.differences
         ]
         if rows:
-            label = f"{_WAY_NAMES[key]} difference, second minus first, in points: "
+            label = f"{way_name(way)} difference, second minus first, in points: "
             label += "; ".join(f"{row.label} {row.text}" for row in rows)
-            plot = plots.dots(rows, f"differences-{key}", label, around_zero=True)
-            yield Panel(_WAY_NAMES[key], plot, ())
+            plot = plots.dots(rows, f"differences-{way_key(way)}", label, around_zero=True)
+            yield Panel(way_name(way), plot, ())
 
 
 def _difference_row(label: str, difference: Difference, group: str) -> plots.Dot:
@@ -110,9 +108,8 @@ def bias_panels(report: Report) -> Iterator[Panel]:
 def size_panels(report: Report) -> Iterator[Panel]:
     """IoU by thirds of the class's area, a panel a way and set."""
     for way in report.ways:
-        key = WAYS[way]
         for number, each in enumerate(report.sets_of(way)):
-            sizes = each.result.diagnosis[key]["sizes"]
+            sizes = each.result.diagnosis[way_key(way)]["sizes"]
             of_class = {row["class"]: row for row in sizes["classes"]}
             rows = [plots.Steps("all", variable("accent"), tuple(sizes["mean"].values()), "mean of classes")]
             for one in report.classes:
@@ -121,11 +118,11 @@ def size_panels(report: Report) -> Iterator[Panel]:
                     rows.append(plots.Steps(one.name, class_colour(one.name), values, _group(one.role)))
             small, medium, large = (percent(value, 1) for value in rows[0].values)
             label = (
-                f"{_WAY_NAMES[key]} IoU where the class is small, medium and large in the query, in percent; mean of"
+                f"{way_name(way)} IoU where the class is small, medium and large in the query, in percent; mean of"
                 f" classes {small}, {medium}, {large}"
             )
-            plot = plots.steps(rows, f"sizes-{key}-{number}", label)
-            yield Panel(_WAY_NAMES[key], plot, (each,), tables.size_table(each.document, key))
+            plot = plots.steps(rows, f"sizes-{way_key(way)}-{number}", label)
+            yield Panel(way_name(way), plot, (each,), tables.size_table(each.document, way))
 
 
 def swap_panels(report: Report) -> Iterator[Panel]:
@@ -146,17 +143,17 @@ def swap_panels(report: Report) -> Iterator[Panel]:
 def episode_panels(report: Report) -> Iterator[Panel]:
     """How the figure of single episodes spreads, a panel a way."""
     for way in report.ways:
-        key, sets = WAYS[way], report.sets_of(way)
+        sets = report.sets_of(way)
         values = [episode_values(each.result, way) for each in sets]
         known = values[-1][~np.isnan(values[-1])]
         quarters = [percent(float(np.percentile(known, at)) if len(known) else None, 1) for at in (25, 50, 75)]
-        figure = f"{key}/{EPISODE_FIGURE[way]}"
+        kind = EPISODE_RANKING[way]
         label = (
-            f"{way_name(figure)} {figure_name(figure)} of {len(known)} episodes as a histogram; a quarter lies below"
+            f"{way_name(way)} {kind.label} of {len(known)} episodes as a histogram; a quarter lies below"
             f" {quarters[0]}, half below {quarters[1]}, three quarters below {quarters[2]} percent"
         )
-        title = Markup("{} {}").format(way_name(figure), figure_html(figure))
-        yield Panel(title, plots.histogram(values, f"episodes-{key}", label), sets)
+        title = Markup("{} {}").format(way_name(way), label_html(kind.full_name(way)))
+        yield Panel(title, plots.histogram(values, f"episodes-{way_key(way)}", label), sets)
 
 
 def _group(role: str) -> str:

@@ -8,34 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oshp_bench.episodes.episodes import WAYS, way_key, way_name
+from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, parse_figure
 from oshp_bench.metrics.intervals import Difference
 
-WAYS = (("kway", "k-way"), ("1way", "1-way"))
-NAMES = {
-    "human_miou": "C_human mIoU",
-    "novel_miou": "C_novel mIoU",
-    "base_miou": "C_base mIoU",
-    "base_miou_with_background": "C_base mIoU, background counted",
-    "human_miou_without_background": "C_human mIoU, background left out",
-    "bi_miou": "Bi-mIoU",
-    "overall_accuracy": "overall accuracy",
-    "mean_accuracy": "mean accuracy",
-    "episode_human_miou": "per-episode C_human mIoU",
-    "episode_human_miou_without_background": "per-episode, background left out",
-    "episode_novel_miou": "per-episode C_novel mIoU",
-    "episode_accuracy": "per-episode accuracy",
-    "episode_bi_miou": "per-episode Bi-mIoU",
-    "episode_iou": "per-episode IoU",
-}
-HEADLINE = (
-    "kway/novel_miou",
-    "kway/human_miou",
-    "kway/overall_accuracy",
-    "1way/novel_miou",
-    "1way/human_miou",
-    "1way/bi_miou",
-)
-_HEADLINE_NAMES = ("k novel", "k human", "k accuracy", "1 novel", "1 human", "1 Bi")
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
@@ -54,19 +30,19 @@ class Table:
 def result_tables(document: Mapping[str, Any]) -> Iterator[Table]:
     """The tables of a result (its JSON document): figures, then IoU by class, in percent with intervals."""
     figures: Mapping[str, Mapping[str, Any]] = document["figures"]
-    ways = [(key, name) for key, name in WAYS if any(figure.startswith(f"{key}/") for figure in figures)]
-    header = tuple(cell for _, name in ways for cell in (name, _level(document)))
+    ways = [way for way in WAYS if FIGURES["human_miou"].full_name(way) in figures]
+    header = tuple(cell for way in ways for cell in (way_name(way), _level(document)))
     rows = [
-        (label, *(cell for key, _ in ways for cell in _cells(figures.get(f"{key}/{figure}"))))
-        for figure, label in NAMES.items()
-        if any(f"{key}/{figure}" in figures for key, _ in ways)
+        (kind.label, *(cell for way in ways for cell in _cells(figures.get(kind.full_name(way)))))
+        for kind in FIGURES.values()
+        if any(kind.full_name(way) in figures for way in ways)
     ]
     yield Table(_title(document), ("%", *header), tuple(rows))
     rows = [
         (
             each["name"],
             each["role"],
-            *(cell for key, _ in ways for cell in _cells(figures.get(f"{key}/iou/{each['id']}"))),
+            *(cell for way in ways for cell in _cells(figures.get(IOU.full_name(way, each["id"])))),
         )
         for each in document["classes"]
     ]
@@ -78,7 +54,7 @@ def diagnosis_tables(document: Mapping[str, Any]) -> Iterator[Table]:
     found = document["diagnosis"]
     if "kway" in found:
         yield bias_table(document)
-    yield from (size_table(document, key) for key, _ in WAYS if key in found)
+    yield from (size_table(document, way) for way in WAYS if way_key(way) in found)
     if "kway" in found and found["kway"]["similar_parts"]:
         yield similar_table(document)
     if "1way" in found:
@@ -96,14 +72,14 @@ def bias_table(document: Mapping[str, Any]) -> Table:
 
 
 def size_table(document: Mapping[str, Any], way: str) -> Table:
-    """IoU by terciles of the class's area; way is "kway" or "1way"."""
-    sizes = document["diagnosis"][way]["sizes"]
+    """IoU by terciles of the class's area; way is "k" or "1"."""
+    sizes = document["diagnosis"][way_key(way)]["sizes"]
     terciles = ("small", "medium", "large")
     rows = (
         ("mean of classes", *(_percent(sizes["mean"][each]) for each in terciles)),
         *((row["class"], *(_percent(row[each]) for each in terciles)) for row in sizes["classes"]),
     )
-    return Table(f"IoU by the class's area in the query, {dict(WAYS)[way]}", ("%", *terciles), rows)
+    return Table(f"IoU by the class's area in the query, {way_name(way)}", ("%", *terciles), rows)
 
 
 def similar_table(document: Mapping[str, Any]) -> Table:
@@ -128,8 +104,10 @@ def foreground_table(document: Mapping[str, Any]) -> Table:
 
 def headline_table(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
     """A row a result in the form of the paper's Tables 2-4, one fold."""
-    rows = tuple((name, *(_percent(_value(each, figure)) for figure in HEADLINE)) for name, each in documents)
-    return Table("Beside the floor", ("%", *_HEADLINE_NAMES), rows)
+    figures = [figure for names in HEADLINE.values() for figure in names]
+    header = [f"{way} {kind.short}" for way, kind, _ in map(parse_figure, figures)]
+    rows = tuple((name, *(_percent(_value(each, figure)) for figure in figures)) for name, each in documents)
+    return Table("Beside the floor", ("%", *header), rows)
 
 
 def comparison_table(
@@ -141,14 +119,13 @@ def comparison_table(
     classes = {each["id"]: each["name"] for each in documents[0]["classes"]}
     rows = []
     for figure, difference in differences.items():
-        key, _, rest = figure.partition("/")
-        kind, _, class_id = rest.partition("/")
-        if kind == "accuracy":
+        way, kind, class_id = parse_figure(figure)
+        if kind is CLASS_ACCURACY:
             continue
-        label = NAMES.get(rest) or f"IoU {classes[int(class_id)]}"
+        label = kind.label if class_id is None else f"{kind.label} {classes[class_id]}"
         rows.append(
             (
-                f"{dict(WAYS)[key]} {label}",
+                f"{way_name(way)} {label}",
                 *(_percent(_value(document, figure)) for document in documents),
                 _percent(difference.value, sign=True),
                 _interval(difference.low, difference.high, sign=True),

@@ -7,12 +7,12 @@ from unicodedata import east_asian_width
 
 from markupsafe import Markup, escape
 
+from oshp_bench.episodes.episodes import way_name
+from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure
-from oshp_bench.report import tables
 
 _LONGEST_NAME = 60
-_WAYS = dict(tables.WAYS)
 
 
 def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
@@ -46,16 +46,16 @@ def called(text: object, columns: int = _LONGEST_NAME) -> Markup:
     return Markup("<bdi>{}</bdi>").format(plain(text, columns))
 
 
-def way_name(figure: str) -> str:
+def way_of(figure: str) -> str:
     """The way of a figure such as "kway/novel_miou": "k-way"."""
-    return _WAYS[figure.partition("/")[0]]
+    return way_name(parse_figure(figure).way)
 
 
-def figure_name(figure: str) -> str:
-    """The name of a figure such as "kway/novel_miou" without its way: "C_novel mIoU"."""
-    return tables.NAMES[figure.partition("/")[2]]
+def label_of(figure: str) -> str:
+    """The label of a figure such as "kway/novel_miou" without its way: "C_novel mIoU"."""
+    return parse_figure(figure).kind.label
 
 
-def figure_html(figure: str) -> Markup:
-    """The name of a figure with its indices set low."""
-    return Markup(re.sub(r"C_(\w+)", r"C<sub>\1</sub>", str(escape(figure_name(figure)))))
+def label_html(figure: str) -> Markup:
+    """The label of a figure with its indices set low."""
+    return Markup(re.sub(r"C_(\w+)", r"C<sub>\1</sub>", str(escape(label_of(figure)))))
