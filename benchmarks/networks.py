@@ -24,7 +24,7 @@ from oshp_bench.training.draws import Draws
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.photos import Files, TrainingPhotos
 from oshp_bench.training.samples import Episodes, RawBatch, batches
-from oshp_bench.training.settings import PAPER, TrainSettings
+from oshp_bench.training.settings import TrainSettings, preset
 from oshp_bench.training.stepper import Stepper
 
 THREADS = 2
@@ -83,11 +83,12 @@ class Training:
     def of(cls, backbone: str, reading: str) -> Training:
         """k-way on the embedded dataset: 256x256, batch 2, everything else as in the paper."""
         manifest, source = embedded()
+        paper = preset("paper")
         settings = replace(
-            PAPER,
+            paper,
             backbone=backbone,
             pretrained=False,
-            augmentation=replace(PAPER.augmentation, crop=256),
+            augmentation=replace(paper.augmentation, crop=256),
             model=MODELS[reading],
         )
         return cls(settings, manifest, Files(source, manifest))

@@ -28,7 +28,7 @@ from oshp_bench.datasets.images import Mask
 from oshp_bench.episodes.episodes import Episodes, ImageCache
 from oshp_bench.tailor.export import write_pack
 from oshp_bench.training.photos import Files, Pack
-from oshp_bench.training.settings import CPU
+from oshp_bench.training.settings import preset
 
 BACKBONES = ("efficientnet-lite0", "xception65")
 # The first queries of the manifest with 15 supports each; of them some, evenly spread, that are also parsed as if each
@@ -91,7 +91,7 @@ def measured_step(*arguments: str) -> dict[str, float]:
 
 
 def loading_rows(folder: Path) -> Iterator[Row]:
-    settings = replace(CPU, pretrained=False)
+    settings = replace(preset("cpu"), pretrained=False)
     for manifest, source in filter(None, (embedded(), ccp())):
         files = Training(settings, manifest, Files(source, manifest))
         step, what = step_seconds(files), f"loading over training, {manifest.name}"

@@ -21,6 +21,7 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import Manifest, save_manifest
 from oshp_bench.training.board import Board
 from oshp_bench.training.cli import main
+from oshp_bench.training.settings import read_changes, resolved
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_the_release_s_reading_is_a_preset(manifest_file: Path, tiny_root: Path,
     for line in ('reading = "release"', 'schedule = "staircase"', "redraw = false", 'fit = "native"', "warm_up = 26"):
         assert line in text.splitlines()
     assert refused(*where, "--reading", "release", "--preset", "cpu") == [
-        "--reading release is short for --preset release; leave --preset cpu away"
+        "--reading release means --preset release; remove --preset cpu"
     ]
 
 
@@ -108,7 +109,7 @@ def test_the_release_s_reading_is_a_preset(manifest_file: Path, tiny_root: Path,
         (["--manifest", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory); check the path"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read (No such file or directory); check the path"),
         (["--manifest", "cihp_fold1"], "cihp_fold1: does not know which classes the images of query_train hold; tail"),
-        (["--method", "alchemy"], "--set, the command line: method is 'alchemy'; known: prototype-matching"),
+        (["--method", "alchemy"], "the command line: method is 'alchemy'; known: prototype-matching"),
         (["--set", "weights=no.pth"], "no.pth: cannot be read (No such file or directory); check the path"),
     ],
 )
@@ -144,6 +145,20 @@ def test_help_lists_presets_and_methods_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: training needs torch: pip install 'oshp-bench[train]'\n"
+    # What is wrong with the method is told without torch, too.
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--method", "alchemy"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: the command line: method is 'alchemy'; known: ")
+
+
+def test_the_listed_settings_are_a_file_to_train_by(tmp_path: Path) -> None:
+    result = run("--list-settings", "--preset", "cpu", "--method", "eopnet-fg", "--set", "lr=0.5", "--set", "clip=none")
+    assert (result.exit_code, result.stderr) == (0, "")
+    path = tmp_path / "own.toml"
+    path.write_text(result.stdout)
+    wanted = read_changes(None, ["lr=0.5", "clip=none", "method=eopnet-fg"], {})
+    assert resolved("quick", read_changes(path, [], {})) == resolved("cpu", wanted)
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -211,5 +226,5 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path, monkeypatch: py
         missing = [line for line in shown if line not in printed]
         assert not missing, f"{command} did not print {missing}; it printed {printed}"
         ran.append(name)
-    assert ran == ["oshp-train", "printf", "oshp-train", "oshp-train"]
+    assert ran == ["oshp-train", "printf", "oshp-train", "oshp-train", "oshp-train"]
     assert json.loads("".join(printed))["checkpoint"] == "first/best.safetensors"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings_page import PAGE, with_tables
 
 from oshp_bench.baselines.backbones import BACKBONES
+from oshp_bench.baselines.contract import LearnedMethod, NoSettings
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings
-from oshp_bench.baselines.registry import named
-from oshp_bench.baselines.settings import as_table, as_toml
+from oshp_bench.baselines.prototype_matching import PrototypeMatching
+from oshp_bench.baselines.registry import METHODS, KnownMethod, named, network_class
+from oshp_bench.baselines.settings import as_table, as_toml, explained
 from oshp_bench.errors import OshpError
-from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, resolved
+from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, preset, read_changes, resolved
 
 PAPER: dict[str, Any] = {
     "method": "eopnet",
@@ -34,6 +38,8 @@ PAPER: dict[str, Any] = {
     "optimiser": "sgd",
     "lr": 1e-3,
     "schedule": "poly",
+    "step_size": 10,
+    "gamma": 0.1,
     "momentum": 0.9,
     "weight_decay": 5e-4,
     "clip": None,
@@ -65,43 +71,50 @@ PAPER: dict[str, Any] = {
 }
 
 
+def chosen(
+    name: str, file: Path | None, texts: Iterable[str] = (), given: Mapping[str, Any] | None = None
+) -> TrainSettings:
+    return resolved(name, read_changes(file, texts, given or {}))
+
+
 def refusal(*texts: str, file: Path | None = None, given: dict[str, Any] | None = None) -> tuple[str, ...]:
     with pytest.raises(OshpError) as raised:
-        resolved("paper", file, texts, given)
+        chosen("paper", file, texts, given or {})
     return raised.value.problems
 
 
 def test_the_paper_preset_is_the_paper() -> None:
-    assert as_table(PRESETS["paper"]) == PAPER
-    assert PRESETS["paper"] == TrainSettings()
+    assert as_table(preset("paper")) == PAPER
+    assert preset("paper") == TrainSettings(model=EOPNetSettings())
 
 
 def test_the_release_preset_departs_from_the_paper_as_the_release_does() -> None:
     release = PAPER | {"redraw": False, "schedule": "staircase"}
     release["augmentation"] = PAPER["augmentation"] | {"fit": "native", "one_scale": False}
     release["model"] = PAPER["model"] | {"reading": "release", "warm_up": 26}
-    assert as_table(PRESETS["release"]) == release
+    assert as_table(preset("release")) == release
 
 
 def test_the_small_presets_train_the_paper_s_method() -> None:
     for name in ("cpu", "quick"):
-        preset = PRESETS[name]
+        small = preset(name)
         # Every part of it, with a shorter memory, as training is.
-        assert preset.model == replace(
-            EOPNetSettings(), alpha=preset.model.alpha, warm_up=preset.model.warm_up, recompute=preset.model.recompute
+        assert small.model == replace(
+            EOPNetSettings(), alpha=small.model.alpha, warm_up=small.model.warm_up, recompute=small.model.recompute
         )
-        assert preset.model.alpha < 0.999
-        assert (preset.backbone, preset.pretrained, preset.weights) == ("efficientnet-lite0", True, None)
-        assert preset.augmentation.crop <= 256
+        assert small.model.alpha < 0.999
+        assert (small.backbone, small.pretrained, small.weights) == ("efficientnet-lite0", True, None)
+        assert small.augmentation.crop <= 256
 
 
 def test_layers_win_in_order(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('lr = 0.1\nbatch = 8\nway = "1"\n[augmentation]\ncrop = 64\n[model.parts]\nagm = false\n')
-    found = resolved("cpu", file, ["batch=4", "clip=none", "augmentation.scale=[1, 2]"], {"way": "k"})
-    augmentation = replace(PRESETS["cpu"].augmentation, crop=64, scale=(1.0, 2.0))
-    model = replace(PRESETS["cpu"].model, parts=replace(PRESETS["cpu"].model.parts, agm=False))
-    assert found == replace(PRESETS["cpu"], lr=0.1, batch=4, clip=None, way="k", augmentation=augmentation, model=model)
+    found = chosen("cpu", file, ["batch=4", "clip=none", "augmentation.scale=[1, 2]"], {"way": "k"})
+    cpu = preset("cpu")
+    augmentation = replace(cpu.augmentation, crop=64, scale=(1.0, 2.0))
+    model = replace(cpu.model, parts=replace(cpu.model.parts, agm=False))
+    assert found == replace(cpu, lr=0.1, batch=4, clip=None, way="k", augmentation=augmentation, model=model)
 
 
 NEITHER = ("model.parts.agm=false", "model.parts.npm=false")
@@ -121,7 +134,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         f"{origin}: alpha is 2.0; 0 to 1 work",
         f"{origin}: lr is 20.0; 1e-09 to 10 work",
         f"{origin}: workers is -1; 0 to 64 work",
-        f"{origin}: accumulate is 2; so many equal parts cannot be cut from batch 3",
+        f"{origin}: accumulate is 2; a batch of 3 does not divide into equal parts",
     )
 
 
@@ -164,9 +177,9 @@ def test_a_method_brings_its_own_settings_to_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('method = "eopnet"\n[model]\ntau = 0.2\n')
     for found in (
-        resolved("cpu", file, ["method=eopnet-fg"]),
-        resolved("cpu", file, [], {"method": "eopnet-fg"}),
-        resolved("cpu", file, ["method=eopnet"], {"method": "eopnet-fg"}),
+        chosen("cpu", file, ["method=eopnet-fg"]),
+        chosen("cpu", file, [], {"method": "eopnet-fg"}),
+        chosen("cpu", file, ["method=eopnet"], {"method": "eopnet-fg"}),
     ):
         assert type(found.model) is EOPNetFGSettings
         assert (found.method, found.model.alpha, found.model.tau) == ("eopnet-fg", 0.9, 0.2)
@@ -185,7 +198,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, content: str, problem: str) -> No
 
 SETTINGS = st.builds(
     replace,
-    st.sampled_from(list(PRESETS.values())),
+    st.sampled_from([preset(name) for name in PRESETS]),
     way=st.sampled_from(["k", "1"]),
     width=st.none() | st.integers(1, 1024),
     weights=st.none() | st.sampled_from(["a b.pth", "C:\\\\ü\n\t\x7f\U0001f600", '"quoted"', "#", "="]),
@@ -193,21 +206,85 @@ SETTINGS = st.builds(
     clip=st.none() | st.floats(1e-6, 1e6),
     seed=st.integers(0, 2**63 - 1),
     augmentation=st.builds(Augmentation, crop=st.integers(32, 4096), flip=st.booleans()),
-    model=st.sampled_from([EOPNetSettings(), PRESETS["release"].model]),
+    model=st.sampled_from([EOPNetSettings(), preset("release").model]),
 )
 
 
 @settings(deadline=None)
 @given(SETTINGS, st.sampled_from(list(PRESETS)))
 def test_the_settings_of_a_run_give_the_run_again_from_any_preset(
-    tmp_path_factory: pytest.TempPathFactory, chosen: TrainSettings, preset: str
+    tmp_path_factory: pytest.TempPathFactory, ours: TrainSettings, name: str
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "settings.toml"
-    file.write_bytes(as_toml(chosen).encode())
-    assert resolved(preset, file, []) == chosen
-    assert parsed(tomllib.loads(file.read_bytes().decode()), str(file)) == chosen
+    file.write_bytes(as_toml(ours).encode())
+    assert chosen(name, file) == ours
+    assert parsed(tomllib.loads(file.read_bytes().decode()), str(file)) == ours
 
 
 def test_what_an_old_file_leaves_out_is_as_the_paper_says() -> None:
-    lines = [line for line in as_toml(PRESETS["cpu"]).splitlines() if '"none"' not in line]
-    assert parsed(tomllib.loads("\n".join(lines)), "settings.toml") == PRESETS["cpu"]
+    cpu = preset("cpu")
+    lines = [line for line in as_toml(cpu).splitlines() if '"none"' not in line]
+    assert parsed(tomllib.loads("\n".join(lines)), "settings.toml") == cpu
+
+
+@pytest.mark.parametrize("method", named("frozen", "trained"))
+def test_every_method_has_presets_that_work(method: str) -> None:
+    defaults = network_class(method).defaults
+    assert set(defaults) <= set(PRESETS)
+    for name, table in PRESETS.items():
+        if table is None and name not in defaults:
+            with pytest.raises(OshpError) as raised:
+                preset(name, method)
+            assert raised.value.problems == (f"{method} has no preset {name}; it has paper, cpu, quick",)
+        else:
+            found = preset(name, method)
+            assert (found.method, found.way) == (method, METHODS[method].ways[0])
+
+
+def test_the_page_tells_the_settings_as_they_are() -> None:
+    """Where this fails, run: python tests/settings_page.py"""
+    page = PAGE.read_text()
+    assert with_tables(page) == page
+    assert page.count("made from the code") == 4
+    lines = page.splitlines()
+    assert "| `lr` | `0.001` | 1e-09 to 10 | Learning rate of the first step. |" in lines
+    assert "| `eopnet` | `cpu` | `model.alpha=0.9`, `model.warm_up=1` |" in lines
+
+
+@pytest.mark.parametrize("method", named("frozen", "trained"))
+def test_every_setting_says_what_it_means(method: str) -> None:
+    assert [setting.name for setting in explained(preset("paper", method)) if not setting.meaning] == []
+
+
+@dataclass(frozen=True)
+class Served(KnownMethod):
+    """A method of a test in the table."""
+
+    served: type[LearnedMethod] = PrototypeMatching
+
+    def load(self) -> type[LearnedMethod]:
+        return self.served
+
+
+class Brief(PrototypeMatching):
+    defaults = {"paper": {"lr": 0.01, "schedule": "step", "step_size": 3}, "cpu": {"optimiser": "rmsprop"}}
+
+
+class Wrong(PrototypeMatching):
+    defaults = {"paper": {"learning_rate": 0.01}}
+
+
+def test_a_method_brings_its_training_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over those of the preset, and below what the user changes."""
+    for name, known in {"brief": Brief, "wrong": Wrong}.items():
+        monkeypatch.setitem(METHODS, name, Served(name, "", "", ways=("1",), served=known))
+    expected = TrainSettings(method="brief", way="1", lr=0.01, schedule="step", step_size=3, model=NoSettings())
+    assert preset("paper", "brief") == chosen("paper", None, (), {"method": "brief"}) == expected
+    assert chosen("paper", None, ["lr=0.1"], {"method": "brief"}) == replace(expected, lr=0.1)
+    cpu = preset("cpu", "prototype-matching")
+    assert preset("cpu", "brief") == replace(cpu, method="brief", way="1", optimiser="rmsprop")
+    with pytest.raises(OshpError, match=r"^wrong, preset paper: no setting is called 'learning_rate'"):
+        preset("paper", "wrong")
+    assert refusal(given={"method": "brief", "way": "k"}) == (
+        "the command line: way is k; brief can only be trained 1-way",
+    )

@@ -63,6 +63,13 @@ def test_poly_falls_at_every_step() -> None:
     assert rates == pytest.approx([1e-3, 7.71890e-4, 5.35887e-4, 2.87175e-4], rel=1e-5)
 
 
+def test_a_step_falls_after_so_many_epochs_and_a_constant_never() -> None:
+    """0.001, halved after every second epoch."""
+    for schedule, expected in (("step", [1e-3, 1e-3, 5e-4, 5e-4, 2.5e-4]), ("constant", [1e-3] * 5)):
+        taker = stepper(network(), lr=0.001, schedule=schedule, step_size=2, gamma=0.5)
+        assert [taker.step(raw(), Progress(epoch, 5, 3 * epoch, 15))["lr"] for epoch in range(5)] == expected
+
+
 def test_the_staircase_falls_at_epochs_9_19_and_so_on() -> None:
     taker = stepper(network(), lr=0.001, schedule="staircase")
     rates = [taker.step(raw(), Progress(epoch, 50, 2 * epoch + 1, 100))["lr"] for epoch in (0, 8, 9, 18, 19, 29, 49)]
@@ -97,13 +104,15 @@ def test_momentum_is_lost_at_the_first_step_of_a_stair(schedule: str, step: int,
     assert carried_on < 1e-3 if anew else carried_on > 0.2
 
 
-def test_sgd_and_adamw_by_hand() -> None:
+def test_the_optimisers_by_hand() -> None:
     """A parameter 2 with the gradient 3, at lr 0.1 with weight decay 0.5: once decayed at full rate, once not."""
     for optimiser, changes in (
         # SGD: lr (gradient + decay * parameter); then with 0.9 of the last change.
         ("sgd", (0.1 * (3 + 0.5 * 2), 0.01 * 3)),
         # AdamW: lr * decay * parameter, and lr in the gradient's direction.
         ("adamw", (0.1 * 0.5 * 2 + 0.1, 0.01)),
+        # RMSprop: lr * g / sqrt(0.01 g^2) = 10 lr, whatever g = gradient + decay * parameter is.
+        ("rmsprop", (1.0, 0.1)),
     ):
         probe = Probe(start=2.0, gradient=3.0)
         stepper(probe, optimiser=optimiser, lr=0.1, weight_decay=0.5).step(raw(), FIRST)

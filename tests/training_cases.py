@@ -22,14 +22,14 @@ from oshp_bench.training.loop import Outcome, Run, train
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.photos import Files, TrainingPhotos
 from oshp_bench.training.run_folder import RunFolder
-from oshp_bench.training.settings import PRESETS, Augmentation
+from oshp_bench.training.settings import Augmentation, preset
 
 # With more threads the sums of tiny tensors would be no faster, and on a busy machine far slower.
 torch.set_num_threads(1)
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 SMALL = replace(
-    PRESETS["cpu"],
+    preset("cpu"),
     width=8,
     pretrained=False,
     epochs=2,

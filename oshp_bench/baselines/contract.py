@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,7 +120,10 @@ class LearnedMethod(nn.Module, ABC):
         stages: how many trainings follow each other, each with its own schedule.
         stage: the one that is trained now, counted from 0; training sets it before it calls `train`.
         supports: how many supports a k-way training episode has; 1-way episodes have one.
-        settings_type: its own settings, a frozen dataclass (see `settings.changed`) with defaults.
+        settings_type: its own settings, a frozen dataclass with defaults (see baselines/settings.py).
+        defaults: how it is trained where that differs from the presets of all methods (training/settings.py): preset
+            -> table of training settings, such as {"paper": {"lr": 0.01, "model": {"alpha": 0.5}}}. The preset
+            "release" exists for the methods that list it here.
     """
 
     ways: tuple[Way, ...] = WAYS
@@ -127,6 +131,7 @@ class LearnedMethod(nn.Module, ABC):
     stage: int = 0
     supports: Supports = "one"
     settings_type: type = NoSettings
+    defaults: Mapping[str, Mapping[str, Any]] = {}
 
     @abstractmethod
     def encode(self, images: Tensor) -> Any:

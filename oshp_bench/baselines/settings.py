@@ -1,49 +1,89 @@
-"""Typed settings: frozen dataclasses filled from TOML tables, JSON and `name=value` texts, every mistake named."""
+"""Typed settings: frozen dataclasses filled from TOML tables, JSON and `name=value` texts, every mistake named.
+
+A setting is a field with its type, its default, and what it means in a text below it:
+
+    lr: Annotated[float, Range(1e-9, 10)] = 1e-3
+    \"\"\"The first learning rate.\"\"\"
+"""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
+from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import parse_json
 from oshp_bench.untrusted import shown
 
-T = TypeVar("T")
+Settings = TypeVar("Settings")
 
 # What stands for None in a text and in TOML, which has no word for it.
 _NONE = "none"
-# Marks the settings that training does not look at.
+# Marks the settings that training does not read.
 _AT_TEST = "at_test"
-# How many names may stand before a setting's own, at most.
+# The most names that may stand before a setting's own.
 _DEEPEST = 9
+_COMMENT_WIDTH = 98
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Some settings, member -> value, and where they come from, for the errors; nested tables are nested settings."""
+    """Some settings, name -> value, and where they come from, for the errors; nested tables are nested settings."""
 
     origin: str
     table: Mapping[str, Any]
 
 
-def changed(settings: T, table: Mapping[str, Any], origin: str) -> T:
+@dataclass(frozen=True)
+class Range:
+    """The least and the greatest value of a number, in its annotation."""
+
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.least:.15g} to {self.most:.15g}"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A setting for people.
+
+    Attributes:
+        name: with the names of the settings that it stands in, such as "augmentation.crop".
+        value: as it stands in TOML.
+        meaning: the text below the field, as one line, and whether it may be changed after training.
+        choices: what it may be, such as "1 to 4096" or "k, 1"; "" where its type says all.
+    """
+
+    name: str
+    value: str
+    meaning: str
+    choices: str
+
+
+def changed(settings: Settings, table: Mapping[str, Any], origin: str) -> Settings:
     """Settings with some of them replaced; see `layered`."""
     return layered(settings, [Layer(origin, table)])
 
 
-def layered(settings: T, layers: Iterable[Layer], problems: Iterable[str] = ()) -> T:
+def layered(settings: Settings, layers: Iterable[Layer], problems: Iterable[str] = ()) -> Settings:
     """Settings with some of them replaced, by one layer after the other; only the result has to make sense.
 
     Args:
-        settings: a frozen dataclass whose members are bool, int, float, str, Literals, tuples of these, None where
-            allowed, and such dataclasses. It refuses what makes no sense in __post_init__, by OshpError.
+        settings: a frozen dataclass whose fields are bool, int, float, str, Literals, tuples of these, None where
+            allowed, and such dataclasses. Its __post_init__ raises an OshpError for values that make no sense.
         layers: later ones win.
-        problems: what was found wrong before, to be told with the rest.
+        problems: mistakes that were found before, to be raised with the others.
 
     Raises:
         OshpError: every unknown name and every value of another type, and what the dataclasses refuse, a line each.
@@ -59,9 +99,9 @@ def layered(settings: T, layers: Iterable[Layer], problems: Iterable[str] = ()) 
 
 
 def assignments(texts: Iterable[str], origin: str = "--set") -> tuple[Layer, list[str]]:
-    """The layer that texts such as `lr=0.01`, `model.parts.npm=false` or `clip=none` make, and what is wrong in them.
+    """The layer that texts such as `lr=0.01`, `model.parts.npm=false` or `clip=none` make, and their mistakes.
 
-    A value is JSON if it can be read so, else a text.
+    A value is JSON if it can be read as JSON, else a text.
     """
     table: dict[str, Any] = {}
     problems = []
@@ -79,23 +119,23 @@ def assignments(texts: Iterable[str], origin: str = "--set") -> tuple[Layer, lis
     return Layer(origin, table), problems
 
 
-def at_test(default: T) -> T:
-    """The default of a setting that training does not look at: it may be changed when the network is trained."""
+def at_test(default: Settings) -> Settings:
+    """The default of a setting that training does not read, so that it may be changed after training."""
     return field(default=default, metadata={_AT_TEST: True})
 
 
-def changed_at_test(settings: T, texts: Iterable[str], whose: str) -> T:
-    """The settings of a trained network with some of those replaced that only matter at test (`at_test`).
+def changed_at_test(settings: Settings, texts: Iterable[str], whose: str) -> Settings:
+    """The settings of a trained network, with changes of those that only matter at test (`at_test`).
 
     Args:
         texts: see `assignments`.
         whose: the method's name, for the errors.
 
     Raises:
-        OshpError: every setting that training looks at and every unknown one, and as `layered`.
+        OshpError: every setting that training reads and every unknown one, and as `layered`.
     """
     layer, problems = assignments(texts)
-    free = [each.name for each in fields(settings) if _AT_TEST in each.metadata]  # type: ignore[arg-type]
+    free = [known.name for known in fields(settings) if _AT_TEST in known.metadata]  # type: ignore[arg-type]
     can = f"{', '.join(free)} can be set" if free else "nothing can be set"
     problems += [
         f"{layer.origin}: {shown(name)} is no setting of {whose} that may change after training; {can}"
@@ -112,46 +152,81 @@ def as_table(settings: Any) -> dict[str, Any]:
     return table
 
 
-def as_toml(settings: Any) -> str:
-    """Settings as TOML that `changed` understands."""
-    return "\n".join(_toml_lines(as_table(settings), "")) + "\n"
+def as_toml(settings: Any, commented: bool = False) -> str:
+    """Settings as TOML that `changed` understands; `commented` puts the meaning of each above it."""
+    lines: list[str] = []
+    place = ""
+    for setting in explained(settings):
+        table, _, name = setting.name.rpartition(".")
+        if table != place:
+            lines += ["", f"[{table}]"]
+            place = table
+        if commented:
+            text = setting.meaning + (f" ({setting.choices})" if setting.choices else "")
+            lines += textwrap.wrap(text, initial_indent="# ", subsequent_indent="# ", width=_COMMENT_WIDTH)
+        lines.append(f"{name} = {setting.value}")
+    return "\n".join(lines) + "\n"
+
+
+def explained(settings: Any, place: str = "") -> Iterator[Explained]:
+    """Every setting, those of nested settings last, as TOML wants it."""
+    kind: type = type(settings)
+    meanings, hints = _meanings(kind), get_type_hints(kind, include_extras=True)
+    nested = []
+    for known in fields(settings):
+        value = getattr(settings, known.name)
+        if is_dataclass(value):
+            nested.append((value, f"{place}{known.name}."))
+        else:
+            meaning = meanings.get(known.name, "") + (" May be changed after training." if known.metadata else "")
+            yield Explained(place + known.name, _toml_value(value), meaning, _choices(hints[known.name]))
+    for inner, name in nested:
+        yield from explained(inner, name)
 
 
 def differences(settings: Any, other: Any) -> list[str]:
-    """The members in which two settings differ, such as "lr is 0.01, not 0.001"; nested ones by their whole names."""
-    ours, theirs = (dict(_members(as_table(each), "")) for each in (settings, other))
+    """The settings that differ, such as "lr is 0.01, not 0.001"; nested ones by their whole names."""
+    none = _toml_value(None)
+    ours, theirs = ({known.name: known.value for known in explained(whole)} for whole in (settings, other))
     return [
-        f"{name} is {_toml_value(ours.get(name))}, not {_toml_value(theirs.get(name))}"
+        f"{name} is {ours.get(name, none)}, not {theirs.get(name, none)}"
         for name in dict.fromkeys((*ours, *theirs))
         if ours.get(name) != theirs.get(name)
     ]
 
 
-def outside(settings: Any, ranges: Mapping[str, tuple[float, float]], place: str = "") -> list[str]:
-    """What is wrong with the members that are not between the least and the most that work; None always works."""
+def outside(settings: Any, place: str = "") -> list[str]:
+    """The settings that are outside their Range, a line each; None never is."""
     return [
-        f"{place}{name} is {value}; {least:.15g} to {most:.15g} work"
-        for name, (least, most) in ranges.items()
-        if (value := getattr(settings, name)) is not None and not least <= value <= most
+        f"{place}{name} is {value}; {limit} work"
+        for name, hint in get_type_hints(type(settings), include_extras=True).items()
+        for limit in getattr(hint, "__metadata__", ())
+        if (value := getattr(settings, name)) is not None and not limit.least <= value <= limit.most
     ]
 
 
-def _members(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    for name, value in table.items():
-        if isinstance(value, dict):
-            yield from _members(value, f"{place}{name}.")
-        else:
-            yield place + name, value
+@cache
+def _meanings(settings_type: type) -> dict[str, str]:
+    """The texts below the fields of a dataclass and of those that it extends; none where its source is not at hand."""
+    found = {}
+    for owner in filter(is_dataclass, reversed(settings_type.__mro__)):
+        try:
+            source = inspect.getsource(owner)
+        except (OSError, TypeError):
+            continue
+        (definition,) = ast.parse(textwrap.dedent(source)).body
+        assert isinstance(definition, ast.ClassDef)
+        for pair in pairwise(definition.body):
+            match pair:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = " ".join(text.split())
+    return found
 
 
-def _toml_lines(table: Mapping[str, Any], place: str) -> Iterator[str]:
-    for name, value in table.items():
-        if not isinstance(value, dict):
-            yield f"{name} = {_toml_value(value)}"
-    for name, value in table.items():
-        if isinstance(value, dict):
-            yield f"\n[{place}{name}]"
-            yield from _toml_lines(value, f"{place}{name}.")
+def _choices(hint: Any) -> str:
+    """What an annotation says beside the type: a range, or the texts that are allowed."""
+    ranges = [str(limit) for limit in getattr(hint, "__metadata__", ())]
+    return ", ".join(ranges or (get_args(hint) if get_origin(hint) is Literal else ()))
 
 
 def _toml_value(value: Any) -> str:
@@ -167,7 +242,7 @@ def _value_of(text: str) -> Any:
 
 
 def _merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:
-    """Tables among the values are nested settings: their members are replaced one by one."""
+    """Tables among the values are nested settings, which are replaced one by one."""
     for name, value in later.items():
         if isinstance(value, dict):
             _merge(values.setdefault(name, {}), value)
@@ -177,7 +252,7 @@ def _merge(values: dict[str, Any], later: Mapping[str, Any]) -> None:
 
 def _values(settings: Any, table: Mapping[str, Any], origin: str, place: str, problems: list[str]) -> dict[str, Any]:
     hints = get_type_hints(type(settings))
-    known = {each.name for each in fields(settings)}
+    known = {member.name for member in fields(settings)}
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
@@ -202,7 +277,7 @@ def _typed(value: Any, hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() == _NONE):
             return None
-        return _typed(value, next(each for each in choices if each is not type(None)))
+        return _typed(value, next(choice for choice in choices if choice is not type(None)))
     if origin is Literal:
         # A choice may look like a number, such as way=1.
         if type(value) in (str, int) and str(value) in choices:
@@ -211,7 +286,7 @@ def _typed(value: Any, hint: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(choices):
             raise TypeError(f"a list of {len(choices)} values")
-        return tuple(_typed(each, kind) for each, kind in zip(value, choices, strict=True))
+        return tuple(_typed(part, kind) for part, kind in zip(value, choices, strict=True))
     if hint is float and type(value) in (int, float):
         # Not below: infinities, NaN, and whole numbers that no float can hold.
         if not abs(value) < 1e300:
@@ -234,7 +309,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _replaced(settings: T, values: Mapping[str, Any], origin: str, problems: list[str]) -> T:
+def _replaced(settings: Settings, values: Mapping[str, Any], origin: str, problems: list[str]) -> Settings:
     whole = {
         name: _replaced(getattr(settings, name), value, origin, problems) if isinstance(value, dict) else value
         for name, value in values.items()

@@ -8,35 +8,52 @@ from pathlib import Path
 
 import click
 
+from oshp_bench.baselines.backbones import BACKBONES
 from oshp_bench.baselines.registry import named
-from oshp_bench.console import DIRECTORY, FILE, Command, listed
+from oshp_bench.baselines.settings import as_toml
+from oshp_bench.console import (
+    FILE,
+    Command,
+    device_option,
+    json_option,
+    listed,
+    manifest_option,
+    out_option,
+    root_option,
+    set_option,
+    version_option,
+    way_option,
+)
 from oshp_bench.errors import OshpError
-from oshp_bench.training.settings import PRESETS, resolved
+from oshp_bench.training.settings import PRESETS, read_changes, resolved
 
 _EMBEDDED = "demo_fold1"
-_METHODS = listed("Methods", [(known.name, known.summary) for known in named("frozen", "trained").values()])
-
-
-@click.command(cls=Command, epilog=_METHODS)
-@click.option(
-    "--manifest", help=f"A manifest's file, or the name of a shipped one; else {_EMBEDDED}, which needs no data."
+_HELP = "\n\n".join(
+    listed(title, [(name, known.summary) for name, known in table.items()])
+    for title, table in (("Methods", named("frozen", "trained")), ("Backbones (--set backbone=NAME)", BACKBONES))
 )
-@click.option("--root", type=DIRECTORY, help="The dataset's folder; else OSHP_<DATASET>_ROOT or OSHP_DATA.")
-@click.option("--pack", type=FILE, help="Read training images from this pack (oshp-tailor --pack).")
-@click.option("--way", type=click.Choice(["k", "1"]), help="k-way (as the presets say) or 1-way.")
-@click.option("--method", help="What to train; see below.")
+
+
+@click.command(cls=Command, epilog=_HELP)
+@manifest_option(f"  [default: {_EMBEDDED}, which needs no data]")
+@root_option
+@click.option("--pack", type=FILE, help="Read training images from this file, written by oshp-tailor --pack.")
+@way_option("Train for k-way or 1-way parsing.  [default: the method's usual way]")
+@click.option("--method", help="What to train; see below.  [default: eopnet]")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="The settings to begin with; else paper on a GPU, cpu without, quick without a manifest.",
+    help="Settings to begin with.  [default: quick without --manifest, else paper on a GPU, cpu without]",
 )
-@click.option("--reading", type=click.Choice(["paper", "release"]), help="Short for the preset of that name.")
-@click.option("--config", type=FILE, help="A TOML file of settings, such as the settings.toml of a run.")
-@click.option("--set", "texts", multiple=True, metavar="NAME=VALUE", help="One setting, such as lr=0.01.")
-@click.option("-o", "--out", type=DIRECTORY, help="The run's folder; one that was stopped goes on.")
-@click.option("--device", help="Such as cpu or cuda:1; else a GPU where there is one.")
-@click.option("--tensorboard", is_flag=True, help="Write for TensorBoard, too, into the run's folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--reading", type=click.Choice(["paper", "release"]), help="Another name for --preset paper or release.")
+@click.option("--config", type=FILE, help="TOML file of settings, such as the settings.toml of a run.")
+@set_option("Change a setting, such as lr=0.01.")
+@click.option("--list-settings", is_flag=True, help="Print all settings with their meaning as TOML for --config; exit.")
+@out_option("Folder of the run; a run that was stopped continues.  [default: runs/...]")
+@device_option
+@click.option("--tensorboard", is_flag=True, help="Also write for TensorBoard, into the folder of the run.")
+@json_option
+@version_option
 def main(
     manifest: str | None,
     root: Path | None,
@@ -46,7 +63,8 @@ def main(
     preset: str | None,
     reading: str | None,
     config: Path | None,
-    texts: tuple[str, ...],
+    changes: tuple[str, ...],
+    list_settings: bool,
     out: Path | None,
     device: str | None,
     tensorboard: bool,
@@ -58,7 +76,9 @@ def main(
     under torchrun: torchrun --nproc-per-node 2 -m oshp_bench.training.cli ...
     """
     if preset and reading and preset != reading:
-        raise OshpError(f"--reading {reading} is short for --preset {reading}; leave --preset {preset} away")
+        raise OshpError(f"--reading {reading} means --preset {reading}; remove --preset {preset}")
+    given = {name: value for name, value in (("way", way), ("method", method)) if value is not None}
+    changed = read_changes(config, changes, given)
     try:
         import torch
     except ImportError as error:
@@ -75,8 +95,10 @@ def main(
     if preset is None:
         gpu = torch.cuda.is_available() and not (device or "").startswith("cpu")
         preset = "quick" if manifest is None else "paper" if gpu else "cpu"
-    given = {name: value for name, value in (("way", way), ("method", method)) if value is not None}
-    settings = resolved(preset, config, texts, given)
+    settings = resolved(preset, changed)
+    if list_settings:
+        click.echo(as_toml(settings, commented=True), nl=False)
+        return
     contract = load_manifest(manifest or _EMBEDDED)
     folder = out or Path("runs", f"{contract.name}-{settings.method}-{settings.way}way")
     run_folder = RunFolder(folder, settings, contract, tensorboard)

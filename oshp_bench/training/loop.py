@@ -18,7 +18,6 @@ from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.episodes import ImageCache
-from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
 from oshp_bench.training.draws import Draws
@@ -131,10 +130,7 @@ def _network(settings: TrainSettings, manifest: Manifest) -> LearnedMethod:
         weights=Path(settings.weights) if settings.weights else None,
         pretrained=settings.pretrained,
     )
-    network = network_class(settings.method)(backbone, _labels(manifest), settings.way, settings.model)
-    if settings.way not in network.ways:
-        raise OshpError(f"{settings.method} cannot be trained {settings.way}-way; it knows {', '.join(network.ways)}")
-    return network
+    return network_class(settings.method)(backbone, _labels(manifest), settings.way, settings.model)
 
 
 def _labels(manifest: Manifest) -> Labels:

@@ -2,232 +2,236 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from oshp_bench.baselines.backbones import BACKBONES
-from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
-from oshp_bench.baselines.registry import named, network_class
-from oshp_bench.baselines.settings import Layer, assignments, changed, layered, outside
-from oshp_bench.errors import raise_problems
+from oshp_bench.baselines.registry import REFERENCE, named, network_class
+from oshp_bench.baselines.settings import Layer, Range, assignments, layered, outside
+from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_toml
 from oshp_bench.untrusted import shown
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a photo and its mask become a training sample of crop x crop pixels.
+    """How a photo and its mask become a training sample of crop x crop pixels."""
 
-    Attributes:
-        crop: height and width of a sample; what a small image leaves free is black, its mask 255.
-        fit: the size before scaling: "square" resizes to crop x crop, "longest" brings the longer side to `side`,
-            "native" leaves it.
-        side: the longer side that "longest" wants, in pixels.
-        scale: the range of the random scale.
-        one_scale: one scale for both axes; the release draws one for each.
-        flip: half of the samples are mirrored, query and support each for itself.
-    """
-
-    crop: int = 512
+    crop: Annotated[int, Range(32, 4096)] = 512
+    """Height and width of a sample. Where an image is smaller, the rest is black and its mask 255."""
     fit: Literal["square", "longest", "native"] = "square"
-    side: int = 512
+    """Size before scaling: square resizes to crop x crop, longest brings the longer side to `side`, native keeps it."""
+    side: Annotated[int, Range(32, 4096)] = 512
+    """Longer side for fit=longest, in pixels."""
     scale: tuple[float, float] = (0.5, 2.0)
+    """Range of the random scale."""
     one_scale: bool = True
+    """One scale for both axes; false draws one for each."""
     flip: bool = True
+    """Mirror half of the samples, query and support independently."""
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        problems = outside(self, {"crop": (32, 4096), "side": (32, 4096)}, "augmentation.")
+        problems = outside(self, "augmentation.")
         if not 0.1 <= low <= high <= 10:
             problems.append(f"augmentation.scale is {low}, {high}; 0.1 <= low <= high <= 10 works")
         raise_problems(problems)
 
 
-# The least and the most that work.
-_RANGES: dict[str, tuple[float, float]] = {
-    "width": (1, 1024),
-    "epochs": (1, 100_000),
-    "episodes": (1, 10**9),
-    "queries_per_class": (1, 10**9),
-    "batch": (1, 4096),
-    "accumulate": (1, 4096),
-    "lr": (1e-9, 10),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 1),
-    "clip": (1e-6, 1e6),
-    "test_side": (32, 8192),
-    "validate_every": (0, 100_000),
-    "validation_pairs": (1, 10**9),
-    "workers": (0, 64),
-    "seed": (0, 2**63 - 1),
-}
-
-
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that decides a training run beside the data; defaults are the paper's (section 5.1).
+    """Everything that decides a training run beside the data; the defaults are the paper's (section 6.1)."""
 
-    Attributes:
-        method: a method with a network; `model` are its own settings.
-        way: "k" or "1".
-        backbone: a key of `backbones.BACKBONES`; `width` its channels, None for its own number.
-        weights: a file of pretrained weights of the backbone; None takes those of the installed package.
-        pretrained: False starts from random weights.
-        epochs: how often the learning rate's schedule, beta and the memory's warm-up count on.
-        episodes: how many episodes an epoch has; None goes through Q_train (k-way), or through the queries of every
-            base class (1-way), once.
-        queries_per_class: 1-way: how many queries of each base class take part, the first of Q_train.
-        redraw: supports are drawn anew in each epoch; the release draws them once.
-        batch: episodes of one optimiser step, over all processes.
-        accumulate: the batch is computed in so many parts, which saves memory; each has its own batch statistics, and
-            all have the same weight in the mean, however many of their pixels are to be ignored.
-        optimiser: "sgd" or "adamw".
-        lr: the first learning rate.
-        schedule: "poly" falls at every step as (1 - step/steps)^0.9; "staircase" falls at epochs 9, 19, ... and starts
-            the optimiser anew there, as the release does.
-        momentum: of SGD.
-        clip: the norm that gradients are cut to; None for no cut.
-        freeze_batch_norm: batch norm keeps the statistics it was loaded with.
-        precision: of the forward pass, through autocast.
-        channels_last: memory order of images and weights.
-        test_side: the longer side that photos have at validation and test, in pixels; None for native size.
-            Predictions have the native size either way.
-        validate_every: epochs between two validations; 0 for none.
-        validation_pairs: how many of the manifest's validation pairs, evenly spread; None for all.
-        workers: processes that make samples; 0 makes them in the main process. The samples are the same.
-        seed: of weights and episodes.
-    """
-
-    method: str = "eopnet"
+    method: str = REFERENCE
+    """What is trained; see oshp-train --help."""
     way: Literal["k", "1"] = "k"
+    """k-way or 1-way training."""
     backbone: str = "xception65"
-    width: int | None = None
+    """The network that computes features; see oshp-train --help."""
+    width: Annotated[int | None, Range(1, 1024)] = None
+    """Channels of the features; none takes the backbone's own number."""
     weights: str | None = None
+    """File of pretrained weights for the backbone; none takes those of the installed package."""
     pretrained: bool = True
-    epochs: int = 50
-    episodes: int | None = None
-    queries_per_class: int = 1500
+    """Start from pretrained weights; false starts from random ones."""
+    epochs: Annotated[int, Range(1, 100_000)] = 50
+    """Number of epochs; the schedule of the learning rate ends with the last one."""
+    episodes: Annotated[int | None, Range(1, 10**9)] = None
+    """Episodes of an epoch; none takes every query of Q_train once (k-way), or every query of every base class
+    (1-way)."""
+    queries_per_class: Annotated[int, Range(1, 10**9)] = 1500
+    """1-way: queries of each base class, the first ones of Q_train."""
     redraw: bool = True
-    batch: int = 2
-    accumulate: int = 1
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 1e-3
-    schedule: Literal["poly", "staircase"] = "poly"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip: float | None = None
+    """Draw new supports every time that the queries have all been used; false draws them once."""
+    batch: Annotated[int, Range(1, 4096)] = 2
+    """Episodes of an optimiser step, over all processes."""
+    accumulate: Annotated[int, Range(1, 4096)] = 1
+    """Compute the batch in this many equal parts, which saves memory. Each part has its own batch statistics; all parts
+    have the same weight in the mean, however many of their pixels are ignored."""
+    optimiser: Literal["sgd", "adamw", "rmsprop"] = "sgd"
+    """Optimiser of the weights."""
+    lr: Annotated[float, Range(1e-9, 10)] = 1e-3
+    """Learning rate of the first step."""
+    schedule: Literal["constant", "step", "poly", "staircase"] = "poly"
+    """How the learning rate falls. step: multiplied by `gamma` after every `step_size` epochs. poly: as
+    (1 - step/steps)^0.9 at every step. staircase: as poly, but only at epochs 9, 19, ..., where the optimiser also
+    starts anew, as in the code of EOP-Net's authors."""
+    step_size: Annotated[int, Range(1, 100_000)] = 10
+    """Epochs between two falls of schedule=step."""
+    gamma: Annotated[float, Range(1e-6, 1)] = 0.1
+    """Factor of a fall of schedule=step."""
+    momentum: Annotated[float, Range(0, 0.9999)] = 0.9
+    """Momentum of sgd and rmsprop."""
+    weight_decay: Annotated[float, Range(0, 1)] = 5e-4
+    """Weight decay of the optimiser."""
+    clip: Annotated[float | None, Range(1e-6, 1e6)] = None
+    """Largest norm of the gradients, which are scaled down to it; none for no limit."""
     freeze_batch_norm: bool = False
+    """Batch norm keeps the statistics that it was loaded with."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the forward pass, through autocast."""
     channels_last: bool = True
-    test_side: int | None = None
-    validate_every: int = 5
-    validation_pairs: int | None = None
-    workers: int = 2
-    seed: int = 0
+    """Memory order of images and weights."""
+    test_side: Annotated[int | None, Range(32, 8192)] = None
+    """Longer side of photos at validation and test, in pixels; none keeps the native size. Predictions always have the
+    native size."""
+    validate_every: Annotated[int, Range(0, 100_000)] = 5
+    """Epochs between two validations; 0 for none."""
+    validation_pairs: Annotated[int | None, Range(1, 10**9)] = None
+    """Number of the manifest's validation pairs to use, evenly spread; none for all."""
+    workers: Annotated[int, Range(0, 64)] = 2
+    """Processes that make samples; 0 makes them in the main process. The samples are the same."""
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Seed of weights, episodes and augmentation."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    model: Any = field(default_factory=EOPNetSettings)
+    """How photos become samples."""
+    model: Any = None
+    """The method's own settings."""
 
     def __post_init__(self) -> None:
-        problems = outside(self, _RANGES)
-        for name, known in (("method", named("frozen", "trained")), ("backbone", BACKBONES)):
+        problems, methods = outside(self), named("frozen", "trained")
+        for name, known in (("method", methods), ("backbone", BACKBONES)):
             value = getattr(self, name)
             if value not in known:
                 problems.append(f"{name} is {shown(value)}; known: {', '.join(known)}")
+        if self.method in methods and self.way not in methods[self.method].ways:
+            problems.append(f"way is {self.way}; {self.method} can only be trained {methods[self.method].ways[0]}-way")
         if self.episodes is not None and self.episodes < self.batch:
             problems.append(f"episodes is {self.episodes}, less than a batch of {self.batch}")
         if self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(
-                f"accumulate is {self.accumulate}; so many equal parts cannot be cut from batch {self.batch}"
+                f"accumulate is {self.accumulate}; a batch of {self.batch} does not divide into equal parts"
             )
         raise_problems(problems)
 
 
-PAPER = TrainSettings()
-
-# The authors' code: scripts/train_*.sh and dataloaders at commit 4df7ebf, as the facts of the release tell.
-AS_RELEASED = TrainSettings(
-    redraw=False,
-    schedule="staircase",
-    augmentation=Augmentation(fit="native", one_scale=False),
-    model=RELEASE,
-)
-
 # Small enough to train on two cores in half an hour: features that need no GPU, 256 x 256 samples, AdamW. So few steps
-# are best spent on photos of hardly any other scale, and with prototypes that follow at once. At test photos are larger
-# than in training, which every k-way network gained from on CCP's validation list (docs/results/ccp.md).
-CPU = TrainSettings(
-    backbone="efficientnet-lite0",
-    width=64,
-    epochs=24,
-    episodes=300,
-    optimiser="adamw",
-    lr=1.5e-3,
-    weight_decay=1e-2,
-    clip=5.0,
-    test_side=400,
-    validate_every=4,
-    validation_pairs=60,
-    workers=1,
-    augmentation=Augmentation(crop=256, fit="longest", side=320, scale=(0.9, 1.1)),
-    model=EOPNetSettings(alpha=0.9, warm_up=1),
-)
+# are best spent on photos of hardly any other scale. At test photos are larger than in training, which every k-way
+# network gained from on CCP's validation list (docs/results/ccp.md).
+_CPU: dict[str, Any] = {
+    "backbone": "efficientnet-lite0",
+    "width": 64,
+    "epochs": 24,
+    "episodes": 300,
+    "optimiser": "adamw",
+    "lr": 1.5e-3,
+    "weight_decay": 1e-2,
+    "clip": 5.0,
+    "test_side": 400,
+    "validate_every": 4,
+    "validation_pairs": 60,
+    "workers": 1,
+    "augmentation": {"crop": 256, "fit": "longest", "side": 320, "scale": [0.9, 1.1]},
+}
 
 # A first look, in two minutes: 700 steps at half of that size.
-QUICK = replace(
-    CPU,
-    width=32,
-    epochs=14,
-    episodes=100,
-    lr=3e-3,
-    test_side=200,
-    validate_every=7,
-    validation_pairs=30,
-    augmentation=replace(CPU.augmentation, crop=160, side=200),
-    model=replace(CPU.model, recompute=False),
-)
+_QUICK: dict[str, Any] = _CPU | {
+    "width": 32,
+    "epochs": 14,
+    "episodes": 100,
+    "lr": 3e-3,
+    "test_side": 200,
+    "validate_every": 7,
+    "validation_pairs": 30,
+    "augmentation": _CPU["augmentation"] | {"crop": 160, "side": 200},
+}
 
-PRESETS: dict[str, TrainSettings] = {"paper": PAPER, "release": AS_RELEASED, "cpu": CPU, "quick": QUICK}
+# What the presets change for every method; None is a preset that only methods with such defaults have.
+PRESETS: dict[str, Mapping[str, Any] | None] = {"paper": {}, "release": None, "cpu": _CPU, "quick": _QUICK}
 
 
-def resolved(
-    preset: str, file: Path | None, texts: Iterable[str], given: Mapping[str, Any] | None = None
-) -> TrainSettings:
-    """The settings of a run: a preset, changed by a TOML file, then by `--set`, then by the command's own options.
+@dataclass(frozen=True)
+class Changes:
+    """What a user wants otherwise than a preset has it.
+
+    Attributes:
+        method: what is trained.
+        layers: changed settings, later ones win.
+        problems: mistakes that were found so far.
+    """
+
+    method: str
+    layers: tuple[Layer, ...]
+    problems: tuple[str, ...] = ()
+
+
+def read_changes(file: Path | None, texts: Iterable[str], given: Mapping[str, Any]) -> Changes:
+    """The changes by a TOML file, then by `--set`, then by the command's own options; torch is not imported.
 
     Args:
         texts: such as "lr=0.01".
         given: values of the command's own options, such as {"way": "1"}.
 
     Raises:
-        OshpError: every mistake, a line each.
+        OshpError: an unknown method, a way that it cannot be trained for, or a file that cannot be read.
     """
     ours, problems = assignments(texts)
     layers = [Layer(str(file), read_toml(file))] if file else []
-    layers += [ours, Layer("the command line", given or {})]
-    return layered(
-        _for_method(PRESETS[preset], [each.table["method"] for each in layers if "method" in each.table]),
-        layers,
-        problems,
-    )
+    return _changes([*layers, ours, Layer("the command line", given)], problems)
 
 
-def parsed(table: Mapping[str, Any], origin: str) -> TrainSettings:
-    """The settings that a settings.toml holds: what it leaves out is as the paper says.
+def preset(name: str, method: str = REFERENCE) -> TrainSettings:
+    """The settings of a preset for a method: the paper's, then the preset's, then the method's own for the preset.
+
+    Raises:
+        OshpError: no such method, or it has no such preset.
+    """
+    learned, common = network_class(method), PRESETS[name]
+    if common is None and name not in learned.defaults:
+        known = [other for other, table in PRESETS.items() if table is not None or other in learned.defaults]
+        raise OshpError(f"{method} has no preset {name}; it has {', '.join(known)}")
+    start = TrainSettings(method=method, way=named("frozen", "trained")[method].ways[0], model=learned.settings_type())
+    layers = (Layer(f"preset {name}", common or {}), Layer(f"{method}, preset {name}", learned.defaults.get(name, {})))
+    return layered(start, layers)
+
+
+def resolved(name: str, changes: Changes) -> TrainSettings:
+    """The settings of a run: those of a preset, with changes.
 
     Raises:
         OshpError: every mistake, a line each.
     """
-    return changed(_for_method(PAPER, [table.get("method")]), table, origin)
+    return layered(preset(name, changes.method), changes.layers, changes.problems)
 
 
-def _for_method(settings: TrainSettings, names: Sequence[Any]) -> TrainSettings:
-    """With the model's settings of the method that is named last, if there is such a method."""
-    method = names[-1] if names else settings.method
-    if not isinstance(method, str) or method not in named("frozen", "trained"):
-        return settings
-    own = network_class(method).settings_type()
-    return replace(
-        settings, model=replace(own, **vars(settings.model)) if isinstance(own, type(settings.model)) else own
-    )
+def parsed(table: Mapping[str, Any], origin: str) -> TrainSettings:
+    """The settings that a settings.toml holds; what it leaves out is as in the preset "paper".
+
+    Raises:
+        OshpError: every mistake, a line each.
+    """
+    return resolved("paper", _changes([Layer(origin, table)]))
+
+
+def _changes(layers: list[Layer], problems: Iterable[str] = ()) -> Changes:
+    """Checks method and way first, as everything else depends on the method."""
+    choices = [
+        Layer(layer.origin, {name: layer.table[name] for name in ("method", "way") if name in layer.table})
+        for layer in layers
+    ]
+    method = next((layer.table["method"] for layer in reversed(choices) if "method" in layer.table), REFERENCE)
+    known = {name: found.ways[0] for name, found in named("frozen", "trained").items() if name == method}
+    start = TrainSettings(method=method, way=known[method]) if known else TrainSettings()
+    return Changes(layered(start, choices).method, tuple(layers), tuple(problems))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from oshp_bench.baselines.contract import LearnedMethod, Progress
 from oshp_bench.errors import OshpError
@@ -103,6 +103,10 @@ class Stepper:
     def _schedule(self, progress: Progress) -> float:
         """The learning rate of a step; the staircase also makes the optimiser anew, as the release does."""
         settings = self._settings
+        if settings.schedule == "constant":
+            return settings.lr
+        if settings.schedule == "step":
+            return float(settings.lr * settings.gamma ** (progress.epoch // settings.step_size))
         if settings.schedule == "poly":
             return float(settings.lr * (1 - progress.step / progress.steps) ** _POWER)
         stair = progress.epoch - (progress.epoch + 1) % _STAIR
@@ -122,6 +126,8 @@ class Stepper:
         ]
         if settings.optimiser == "adamw":
             return AdamW(groups, settings.lr)
+        if settings.optimiser == "rmsprop":
+            return RMSprop(groups, settings.lr, momentum=settings.momentum)
         return SGD(groups, settings.lr, settings.momentum)
 
     def _synchronised(self, last: bool) -> Any:

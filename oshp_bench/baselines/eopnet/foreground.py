@@ -25,7 +25,7 @@ from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Labels, Support
 from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
 from oshp_bench.baselines.eopnet.readings import HUMAN
-from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings
+from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetFGSettings
 from oshp_bench.baselines.pieces.prototypes import IGNORE, class_weights, similarity, to_grid
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
@@ -55,6 +55,7 @@ class EOPNetFG(EOPNet):
     """
 
     settings_type = EOPNetFGSettings
+    defaults = {name: DEFAULTS[name] for name in ("cpu", "quick")}
     settings: EOPNetFGSettings
 
     def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetFGSettings) -> None:

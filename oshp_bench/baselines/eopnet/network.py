@@ -12,7 +12,7 @@ from torch.nn import functional
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.readings import COARSE_IDS, HUMAN, READINGS, Side
-from oshp_bench.baselines.eopnet.settings import EOPNetSettings
+from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetSettings
 from oshp_bench.baselines.pieces.heads import AttentionGuidance
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import (
@@ -68,6 +68,7 @@ class EOPNet(LearnedMethod):
     """
 
     settings_type = EOPNetSettings
+    defaults = DEFAULTS
 
     def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetSettings | None = None) -> None:
         super().__init__()

@@ -1,33 +1,30 @@
-"""What makes one EOP-Net differ from another."""
+"""What makes one EOP-Net differ from another, and how it is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from oshp_bench.baselines.settings import at_test, outside
+from oshp_bench.baselines.settings import Range, at_test, outside
 from oshp_bench.errors import OshpError, raise_problems
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The pieces of the method; each can be left out, as in the paper's Tables 5 and 6.
-
-    Attributes:
-        agm: Attention Guidance Module in the fine space, eqs. (5) to (7).
-        npm: Nearest Prototype Module, eqs. (8) and (9); without it prediction is AGM's.
-        weight_shift: beta falls from 1 to 0 over training, eq. (10); without it beta is 1/2.
-        momentum: momentum-updated prototypes, eq. (3); without it every prototype is static.
-        coarse: the coarse space, and with it screening.
-        contrast: prototype contrast, eq. (12).
-    """
+    """The pieces of the method; each can be left out, as in the paper's Tables 5 and 6."""
 
     agm: bool = True
+    """Attention Guidance Module in the fine space, eqs. (5) to (7)."""
     npm: bool = True
+    """Nearest Prototype Module, eqs. (8) and (9); without it AGM predicts."""
     weight_shift: bool = True
+    """beta falls from 1 to 0 over training, eq. (10); without it beta is 1/2."""
     momentum: bool = True
+    """Momentum-updated prototypes, eq. (3); without them every prototype is static."""
     coarse: bool = True
+    """The coarse space, and with it screening."""
     contrast: bool = True
+    """Prototype contrast, eq. (12)."""
 
     def __post_init__(self) -> None:
         if not (self.agm or self.npm):
@@ -36,53 +33,58 @@ class Parts:
 
 @dataclass(frozen=True)
 class EOPNetSettings:
-    """What makes one EOP-Net differ from another.
-
-    Attributes:
-        reading: "paper" or "release".
-        parts: the pieces it has.
-        alpha: momentum of the prototypes, eq. (3).
-        tau: temperature of the contrast, eq. (12).
-        warm_up: how many epochs use static prototypes: 3 in the paper, 26 in the release.
-        screening: at test, what the coarse space does not call human is background.
-        recompute: training computes activations that are cheap again in the backward pass instead of keeping them:
-            about half the memory, some hundredths more time, the same numbers.
-    """
+    """What makes one EOP-Net differ from another."""
 
     reading: Literal["paper", "release"] = "paper"
+    """The method as the paper describes it, or as the authors' code computes it."""
     parts: Parts = field(default_factory=Parts)
-    alpha: float = 0.999
-    tau: float = 0.1
-    warm_up: int = 3
+    """The pieces that it has."""
+    alpha: Annotated[float, Range(0, 1)] = 0.999
+    """Momentum of the prototypes, eq. (3)."""
+    tau: Annotated[float, Range(1e-4, 1e4)] = 0.1
+    """Temperature of the contrast, eq. (12)."""
+    warm_up: Annotated[int, Range(0, 10**6)] = 3
+    """Number of first epochs that use static prototypes: 3 in the paper, 26 in the release."""
     screening: bool = at_test(True)
+    """At test, pixels that the coarse space does not call human are background."""
     recompute: bool = True
+    """Compute cheap activations again in the backward pass instead of keeping them: about half the memory, a few
+    percent more time, the same numbers."""
 
     def __post_init__(self) -> None:
-        raise_problems(outside(self, {"alpha": (0, 1), "tau": (1e-4, 1e4), "warm_up": (0, 10**6)}))
+        raise_problems(outside(self))
 
 
 @dataclass(frozen=True)
 class EOPNetFGSettings(EOPNetSettings):
-    """EOP-Net's settings, and those of its foreground gate (eopnet_fg).
-
-    Attributes:
-        ignore: change 1; it acts in training alone.
-        gate: change 2; without it parsing is EOP-Net's.
-        rivals: change 3; it needs the gate.
-        layout: change 4, the weight of the support's layout beside the cosines, 0 for none; it needs the gate. 0.8 was
-            the best on training images: of the model of either fold, on the classes that are novel to it and base in
-            the other.
-    """
+    """EOP-Net's settings, and those of its foreground gate (foreground.py)."""
 
     ignore: bool = True
+    """Change 1; it acts in training only."""
     gate: bool = at_test(True)
+    """Change 2; without it parsing is EOP-Net's."""
     rivals: bool = at_test(True)
-    layout: float = at_test(0.8)
+    """Change 3; it needs the gate."""
+    # 0.8 was the best on training images: of the model of either fold, on the classes that are novel to it and base in
+    # the other.
+    layout: Annotated[float, Range(0, 1000)] = at_test(0.8)
+    """Change 4: weight of the support's layout beside the cosines, 0 for none; it needs the gate."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        raise_problems(outside(self, {"layout": (0, 1000)}))
 
-
+_RELEASED: dict[str, Any] = {"reading": "release", "warm_up": 26}
 # As the authors trained and published it.
-RELEASE = EOPNetSettings(reading="release", warm_up=26)
+RELEASE = EOPNetSettings(**_RELEASED)
+
+# See LearnedMethod.defaults.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    # The authors' code: scripts/train_*.sh and dataloaders at commit 4df7ebf.
+    "release": {
+        "redraw": False,
+        "schedule": "staircase",
+        "augmentation": {"fit": "native", "one_scale": False},
+        "model": _RELEASED,
+    },
+    # So few steps need prototypes that follow the features at once.
+    "cpu": {"model": {"alpha": 0.9, "warm_up": 1}},
+    "quick": {"model": {"alpha": 0.9, "warm_up": 1, "recompute": False}},
+}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oshp_bench.baselines.settings import (
+    Explained,
     Layer,
+    Range,
     as_table,
     as_toml,
     assignments,
@@ -19,6 +21,7 @@ from oshp_bench.baselines.settings import (
     changed,
     changed_at_test,
     differences,
+    explained,
     layered,
     outside,
 )
@@ -28,17 +31,20 @@ from oshp_bench.errors import OshpError, raise_problems
 @dataclass(frozen=True)
 class Inner:
     on: bool = True
-    depth: int = 3
+    depth: Annotated[int, Range(0, 9)] = 3
+    """How deep it is,
+    in metres."""
 
     def __post_init__(self) -> None:
-        raise_problems(outside(self, {"depth": (0, 9)}, "inner."))
+        raise_problems(outside(self, "inner."))
 
 
 @dataclass(frozen=True)
 class Options:
-    rate: float = 0.5
+    rate: Annotated[float, Range(0, 1)] = 0.5
+    """How fast it is."""
     count: int = 2
-    most: int | None = None
+    most: Annotated[int | None, Range(1, 100)] = None
     name: str = "x"
     path: str | None = None
     way: Literal["k", "1"] = "k"
@@ -46,7 +52,7 @@ class Options:
     inner: Inner = field(default_factory=Inner)
 
     def __post_init__(self) -> None:
-        raise_problems(outside(self, {"rate": (0, 1), "most": (1, 100)}))
+        raise_problems(outside(self))
 
 
 DEEP = '{"a":' * 2000 + "1" + "}" * 2000
@@ -182,8 +188,48 @@ def test_differences_are_named_one_by_one() -> None:
 
 @dataclass(frozen=True)
 class AtTest(Options):
+    way: Literal["k", "1"] = "1"
+    """Which way."""
     gate: bool = at_test(True)
-    weight: float = at_test(0.8)
+    """Whether it is shut."""
+    weight: Annotated[float, Range(0, 2)] = at_test(0.8)
+    """How heavy."""
+
+
+def test_a_setting_is_explained_by_the_text_below_it() -> None:
+    """Those of an extended class too; nested ones last."""
+    found = {setting.name: setting for setting in explained(AtTest())}
+    assert list(found) == [
+        "rate",
+        "count",
+        "most",
+        "name",
+        "path",
+        "way",
+        "scale",
+        "gate",
+        "weight",
+        "inner.on",
+        "inner.depth",
+    ]
+    assert found["rate"] == Explained("rate", "0.5", "How fast it is.", "0 to 1")
+    assert found["most"] == Explained("most", '"none"', "", "1 to 100")
+    assert found["way"] == Explained("way", '"1"', "Which way.", "k, 1")
+    assert found["scale"] == Explained("scale", "[0.5, 2.0]", "", "")
+    assert found["weight"] == Explained("weight", "0.8", "How heavy. May be changed after training.", "0 to 2")
+    assert found["inner.depth"] == Explained("inner.depth", "3", "How deep it is, in metres.", "0 to 9")
+
+
+def test_toml_can_carry_the_explanations() -> None:
+    text = as_toml(AtTest(), commented=True)
+    assert '\n# Which way. (k, 1)\nway = "1"\n' in text and "\n[inner]\non = true\n# How deep it is," in text
+    assert tomllib.loads(text) == tomllib.loads(as_toml(AtTest()))
+
+
+def test_a_class_without_source_has_settings_without_explanations() -> None:
+    names: dict[str, Any] = {"dataclass": dataclass}
+    exec("@dataclass(frozen=True)\nclass Typed:\n    speed: int = 1\n    'How fast.'\n", names)
+    assert list(explained(names["Typed"]())) == [Explained("speed", "1", "", "")]
 
 
 def test_at_test_only_what_training_does_not_look_at_may_change() -> None:
