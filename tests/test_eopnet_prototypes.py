@@ -121,10 +121,11 @@ def test_warm_up_uses_and_stores_static_prototypes() -> None:
     assert memory.rows.flatten().tolist() == [0.0, 40.0, 0.0, 0.0]
 
 
-def test_absent_and_empty_slots_are_not_stored() -> None:
+def test_absent_and_empty_slots_are_neither_stored_nor_recalled_in_training() -> None:
     memory = memory_with({1: 10.0})
     ids = torch.tensor([[1, EMPTY]])
-    memory(torch.tensor([[[5.0], [6.0]]]), torch.tensor([[False, False]]), ids, False)
+    vectors, _ = memory(torch.tensor([[[5.0], [6.0]]]), torch.tensor([[False, False]]), ids, False)
+    assert not vectors.any()
     assert memory.rows.flatten().tolist() == [0.0, 10.0, 0.0, 0.0]
 
 

@@ -153,7 +153,8 @@ class MomentumPrototypes(StaticPrototypes):
         """
         if not self.training:
             return self.recalled(static, present, ids, fresh)
-        return self.mixed(self._advanced(static, present, ids, fresh), static, fresh), present
+        used = self.mixed(self._advanced(static, present, ids, fresh), static, fresh)
+        return torch.where(present[..., None], used, 0), present
 
     def recalled(self, static: Tensor, present: Tensor, ids: Tensor, fresh: bool) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """At test a stored prototype stands for its class whether or not the support shows it."""
