@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oshp_bench.baselines.checkpoints import Card, TrainedOn, build, save_checkpoint
+from oshp_bench.baselines.card import Card, TrainedOn
+from oshp_bench.baselines.checkpoints import build, save_checkpoint
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
 from oshp_bench.episodes.episodes import Way

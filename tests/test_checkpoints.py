@@ -22,7 +22,8 @@ from network_cases import WIDTH, card_of, save_drawn
 from safetensors.torch import load_file, save_file
 from tiny import manifest_of
 
-from oshp_bench.baselines.checkpoints import Card, Checkpoint, load_checkpoint, save_checkpoint, untrained
+from oshp_bench.baselines.card import Card
+from oshp_bench.baselines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, untrained
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
 from oshp_bench.baselines.use import Use, open_network
 from oshp_bench.datasets.labels import Spec, parse_spec

@@ -126,7 +126,7 @@ def test_an_episode_offers_nothing_but_what_a_method_may_see(one_pair: Source) -
     offered = {name: getattr(episode, name) for name in dir(episode) if not name.startswith("_")}
     assert offered.keys() == {
         *("index", "name", "way", "query_id", "support_id", "classes"),
-        *("query_size", "query_photo", "support_photo", "support_mask", "support_human"),
+        *("query_size", "query_photo", "support_photo", "support_mask", "support_whole", "support_human"),
     }
     assert all(isinstance(each, int | str | tuple | np.ndarray) for each in offered.values())
 

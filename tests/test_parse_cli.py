@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 from tiny import manifest_of
 
 from oshp_bench import Manifest, OshpError
-from oshp_bench.baselines.checkpoints import Card, Checkpoint, load_checkpoint
+from oshp_bench.baselines.card import Card
+from oshp_bench.baselines.checkpoints import Checkpoint, load_checkpoint
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.datasets.images import IGNORE, read_mask, read_photo
 from oshp_bench.datasets.labels import Spec
@@ -87,7 +88,7 @@ def test_photos_are_parsed_into_masks_and_overlays(here: Path, tmp_path: Path) -
     first, *lines, last = result.stdout.splitlines()
     assert first == (
         "eopnet parses hat (as learned), hair (as learned), shoes (as learned), dress (by the example), bag (by the"
-        " example); coarse screening off"
+        " example); head NPM; screening off"
     )
     assert [line.partition(": ")[0] for line in lines] == [str(here / "a.png"), str(here / "b.png")]
     assert last == f"Look at {tmp_path / 'out'}"

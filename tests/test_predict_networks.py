@@ -22,7 +22,8 @@ from network_cases import card_of, save_drawn
 from tiny import manifest_of
 
 from oshp_bench import Episodes, Manifest, PredictionWriter, find_source, load_manifest
-from oshp_bench.baselines.checkpoints import TrainedOn, untrained
+from oshp_bench.baselines.card import TrainedOn
+from oshp_bench.baselines.checkpoints import untrained
 from oshp_bench.baselines.cli import main
 from oshp_bench.baselines.registry import METHODS
 from oshp_bench.baselines.use import Use, find_method
@@ -99,7 +100,7 @@ def test_a_checkpoint_predicts_its_way_at_native_size_and_says_how(
     assert result.stdout.splitlines() == [
         f"{folder}/kway: 750 k-way predictions of eopnet ({750 - len(TODO)} of them were there)",
         f"k.safetensors ({network['digest'][:19]}); epoch 3 on tiny_fold1 1.0.0; efficientnet-lite0,"
-        f" {network['parameters']:,} parameters; parsed by NPM; coarse screening on; photos at 40 pixels, predictions"
+        f" {network['parameters']:,} parameters; head NPM; screening on; photos at 40 pixels, predictions"
         " at native size",
         f"Score them: oshp-score {folder} --manifest {files / 'tiny_fold1.json'} --root {tiny_root}",
     ]
@@ -199,7 +200,7 @@ def test_screening_can_be_switched_off(
 ) -> None:
     folder = begun(tmp_path / "preds", manifest, tiny_root, files / "k.safetensors", "k", changes=("screening=false",))
     result = predict(files / "k.safetensors", folder, files, tiny_root, "--set", "screening=false")
-    assert "; coarse screening off; " in result.stdout
+    assert "; screening off; " in result.stdout
     assert json.loads((folder / "predictions.json").read_text())["kway"]["screening"] is False
     screened = removed = 0
     for index in TODO:

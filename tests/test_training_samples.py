@@ -23,10 +23,10 @@ from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError
-from oshp_bench.manifest import Manifest
+from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.tailor.export import write_pack
 from oshp_bench.training.draws import Draw, Draws
-from oshp_bench.training.photos import Files, Pack, TrainingPhotos, check_files
+from oshp_bench.training.photos import Files, Pack, TrainingPhotos, open_photos
 from oshp_bench.training.samples import Episodes, RawBatch, augmented, batches
 from oshp_bench.training.settings import Augmentation, TrainSettings
 
@@ -357,15 +357,14 @@ def test_a_bad_file_stops_training_with_one_line_whoever_reads_it(
     assert raised.value.problems == (f"{copy / 'photos' / bad}.jpg: an empty file",)
 
 
-def test_all_missing_files_are_named_before_training(tiny_spec: Spec, copy: Path) -> None:
+def test_all_missing_files_are_named_before_training(manifest: Manifest, copy: Path) -> None:
     (copy / "photos" / "081.jpg").unlink()
     whole = (copy / "photos" / "082.jpg").read_bytes()
     (copy / "photos" / "082.jpg").write_bytes(whole[: len(whole) // 2])
     (copy / "masks" / "083.png").unlink()
-    source = find_source(tiny_spec.dataset, copy)
-    check_files(source, ["080", "084"])
+    open_photos(manifest, ["080", "084"], False, copy, None)
     with pytest.raises(OshpError) as raised:
-        check_files(source, ["080", "081", "082", "083"])
+        open_photos(manifest, ["080", "081", "082", "083"], False, copy, None)
     assert raised.value.problems == (
         f"{copy / 'photos' / '081.jpg'}: does not exist",
         f"{copy / 'photos' / '082.jpg'}: truncated: the JPEG's end is missing",
@@ -374,11 +373,8 @@ def test_all_missing_files_are_named_before_training(tiny_spec: Spec, copy: Path
 
 
 def test_lists_without_photos_cannot_be_trained_on(test_data: Path) -> None:
-    from oshp_bench.datasets.labels import load_spec
-
-    source = find_source(load_spec("atr").dataset, test_data / "lists")
     with pytest.raises(OshpError, match="holds lists of classes, but no photos and masks"):
-        check_files(source, [])
+        open_photos(load_manifest("atr_fold1"), [], False, test_data / "lists", None)
 
 
 def damaged(pack: Path, path: Path, part: str) -> Path:

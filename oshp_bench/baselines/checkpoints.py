@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,77 +18,20 @@ from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
-from oshp_bench.baselines.contract import Labels, LearnedMethod
+from oshp_bench.baselines.card import FORMAT, Card, read_card
+from oshp_bench.baselines.contract import LearnedMethod
 from oshp_bench.baselines.eopnet.released import load_released, released_way
 from oshp_bench.baselines.eopnet.settings import RELEASE
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table, changed, changed_at_test
-from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import OshpError
 from oshp_bench.files import canonical_json, parse_json, write_bytes
-from oshp_bench.manifest import Manifest, OshpClass
-from oshp_bench.manifest.model import ROLES
-from oshp_bench.untrusted import Reader, shown
+from oshp_bench.manifest import Manifest
 from oshp_bench.version import __version__
 
-FORMAT = "oshp-checkpoint/1"
 _KEY = "oshp"
 _MOST_HEADER = 8 << 20
-# Wider networks would not fit the memory that reading a small file may take.
-_MOST_WIDTH = 1024
 _MOST_NAMED = 5
-
-
-@dataclass(frozen=True)
-class TrainedOn:
-    """The manifest that a checkpoint was trained on.
-
-    Attributes:
-        classes: with their roles; novel ones were background in training.
-    """
-
-    name: str
-    version: str
-    digest: str
-    test_digest: str
-    classes: tuple[OshpClass, ...]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> TrainedOn:
-        """What a card keeps of a manifest."""
-        return cls(manifest.name, manifest.version, manifest.digest, manifest.test_digest, manifest.classes)
-
-    def ids_of(self, role: str) -> tuple[int, ...]:
-        """The class ids of a role."""
-        return tuple(known.id for known in self.classes if known.role == role)
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint says of itself.
-
-    Attributes:
-        method: the name of one with a network; `model` its settings as a table.
-        count: one more than the largest class id.
-        test_side: the longer side of photos at test, in pixels; None for native size.
-        manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.
-        training: the settings of its training as a table, and what was measured; for people.
-    """
-
-    method: str
-    way: Way
-    backbone: str
-    width: int
-    count: int
-    model: Mapping[str, Any]
-    test_side: int | None = None
-    manifest: TrainedOn | None = None
-    training: Mapping[str, Any] | None = None
-
-    @property
-    def labels(self) -> Labels:
-        """What its method is told of the classes."""
-        return Labels(self.count, tuple(sorted(self.manifest.ids_of("base"))) if self.manifest else ())
 
 
 @dataclass(frozen=True)
@@ -124,6 +68,22 @@ class Checkpoint:
             "photo_side": self.card.test_side,
             **({"changed": dict(self.changed)} if self.changed else {}),
         }
+
+    def summary(self) -> str:
+        """The same in a line for people."""
+        about = self.about()
+        digest, side = about["digest"], about["photo_side"]
+        parts = (
+            f"{self.file} ({digest[:19]})" if digest else "no checkpoint",
+            f"epoch {about['epoch']} on {about['trained_on']}" if about["trained_on"] else None,
+            f"{about['backbone']}, {about['parameters']:,} parameters",
+            *self.network.described(),
+            f"changed: {', '.join(f'{name}={json.dumps(value)}' for name, value in self.changed.items())}"
+            if self.changed
+            else None,
+            f"photos at {f'{side} pixels' if side else 'native size'}, predictions at native size",
+        )
+        return "; ".join(part for part in parts if part)
 
     def check(self, manifest: Manifest) -> None:
         """Refuses a manifest whose classes are not those that the network was trained for.
@@ -279,37 +239,7 @@ def _read(path: Path, size: int, header: int) -> tuple[Card, dict[str, Tensor]]:
         raise OshpError(f"{path}: cut off or damaged ({error}); get it again") from error
     if text is None:
         raise OshpError(f"{path}: says nothing of how it was trained; no checkpoint of oshp-train")
-    return _card(parse_json(text.encode(), str(path)), str(path)), weights
-
-
-def _card(document: Any, origin: str) -> Card:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise OshpError(f'{origin}: no checkpoint (its "format" is not "{FORMAT}")')
-    reader = Reader(document, origin)
-    way = reader.text("way")
-    reader.wrong_if(way not in ("k", "1"), f"way {shown(way)} is neither k nor 1")
-    card = Card(
-        method=reader.text("method"),
-        way="1" if way == "1" else "k",
-        backbone=reader.text("backbone"),
-        width=reader.integer("width", least=1, most=_MOST_WIDTH),
-        count=reader.integer("count", least=2, most=255),
-        model=reader.table("model").everything(),
-        test_side=None if reader.absent("test_side") else reader.integer("test_side", least=32, most=8192),
-        manifest=None if reader.absent("manifest") else _trained_on(reader.table("manifest")),
-        training=None if reader.absent("training") else reader.table("training").everything(),
-    )
-    raise_problems(reader.problems)
-    return card
-
-
-def _trained_on(reader: Reader) -> TrainedOn:
-    name, version, digest, test_digest = (reader.text(key) for key in ("name", "version", "digest", "test_digest"))
-    classes = []
-    for entry in reader.tables("classes"):
-        classes.append(OshpClass(entry.integer("id", least=0, most=253), entry.text("name"), entry.text("role")))
-        entry.wrong_if(classes[-1].role not in ROLES, f"role {shown(classes[-1].role)} is none of {', '.join(ROLES)}")
-    return TrainedOn(name, version, digest, test_digest, tuple(classes))
+    return read_card(parse_json(text.encode(), str(path)), str(path)), weights
 
 
 def _listed(names: list[str]) -> str:

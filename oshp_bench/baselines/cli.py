@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -129,25 +128,9 @@ def main(
     for way, episodes in todo.items():
         kept = f" ({total - len(episodes)} of them were there)" if len(episodes) < total else ""
         click.echo(f"{writers[way].folder}: {total} {way}-way predictions of {predictor.name}{kept}")
-    if predictor.about:
-        click.echo(described(predictor.about))
+    if predictor.summary:
+        click.echo(predictor.summary)
     click.echo(f"Score them: {shlex.join(score)}")
-
-
-def described(network: Mapping[str, Any]) -> str:
-    """What `Checkpoint.about` says, in a line for people."""
-    digest, screening, side = network["digest"], network.get("screening"), network["photo_side"]
-    changed = network.get("changed")
-    parts = (
-        f"{network['checkpoint']} ({digest[:19]})" if digest else "no checkpoint",
-        f"epoch {network['epoch']} on {network['trained_on']}" if network["trained_on"] else None,
-        f"{network['backbone']}, {network['parameters']:,} parameters",
-        f"parsed by {network['head']}" if network.get("head") else None,
-        None if screening is None else f"coarse screening {'on' if screening else 'off'}",
-        f"changed: {', '.join(f'{name}={json.dumps(value)}' for name, value in changed.items())}" if changed else None,
-        f"photos at {f'{side} pixels' if side else 'native size'}, predictions at native size",
-    )
-    return "; ".join(part for part in parts if part)
 
 
 def _by_query(pairs: Pairs, indices: tuple[int, ...]) -> list[int]:

@@ -174,6 +174,14 @@ class LearnedMethod(nn.Module, ABC):
         """What predictions.json says of how the network parses: plain values by name."""
         return {}
 
+    def described(self) -> list[str]:
+        """The same as words for people, without what there is not."""
+        return [
+            f"{name} {('off', 'on')[value] if isinstance(value, bool) else value}"
+            for name, value in self.describe().items()
+            if value is not None
+        ]
+
     def learned_classes(self) -> frozenset[int]:
         """The ids of the classes that its weights show it has met in training, for checkpoints without a manifest."""
         return frozenset()

@@ -161,14 +161,20 @@ def _tensor_bytes(thing: Any) -> int:
     return sum(map(_tensor_bytes, thing)) if isinstance(thing, list | tuple) else 0
 
 
-def usable_device(name: str | None) -> torch.device:
-    """The device of a name such as "cpu" or "cuda:1"; None takes a GPU where there is one.
+def usable_device(name: str | None, gpu: int = 0) -> torch.device:
+    """The device of a name such as "cpu" or "cuda:1".
+
+    Args:
+        name: None takes a GPU where there is one.
+        gpu: the number of the GPU where the name gives none.
 
     Raises:
         OshpError: no such device, or none that computes here.
     """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", gpu)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).partition("\n")[0][:120]

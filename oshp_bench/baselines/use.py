@@ -42,7 +42,7 @@ class Predictor:
         name: what stands in predictions.json.
         build: makes the method for a manifest; reads training masks if it needs them.
         ways: what it can parse.
-        about: what predictions.json says of its network; None without one.
+        about, summary: what predictions.json, and a line for people, say of its network; None without one.
         manifest: the name of the shipped manifest that its checkpoint was trained on, if any.
         check: refuses a manifest that the method is not made for.
     """
@@ -51,6 +51,7 @@ class Predictor:
     build: Callable[[Manifest, Source], Method]
     ways: tuple[Way, ...]
     about: Mapping[str, Any] | None = None
+    summary: str | None = None
     manifest: str | None = None
     check: Callable[[Manifest], None] = lambda _: None
 
@@ -80,6 +81,7 @@ def find_method(text: str, use: Use) -> Predictor:
         build=build,
         ways=checkpoint.network.ways,
         about=checkpoint.about(),
+        summary=checkpoint.summary(),
         manifest=_shipped(checkpoint),
         check=checkpoint.check,
     )

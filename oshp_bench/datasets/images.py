@@ -23,6 +23,10 @@ Mask = NDArray[np.uint8]
 Photo = NDArray[np.uint8]
 
 IGNORE = 255
+# The coarse label of each source label: 1 (human) for every label but background; 255 stays.
+COARSE = np.ones(256, np.uint8)
+COARSE[[0, IGNORE]] = 0, IGNORE
+COARSE.flags.writeable = False
 _CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20

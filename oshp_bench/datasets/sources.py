@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -68,6 +68,36 @@ class Source:
         return {
             image: labels for table in tables for image, labels in read_presence(self.root / table, self.dataset.labels)
         }
+
+    def file_problems(self, photos: Iterable[str], masks: Iterable[str], kind: str) -> list[str]:
+        """Every photo that is missing or cut off and every mask that is missing; no pixel is decoded.
+
+        Args:
+            photos, masks: the images whose photos, and whose masks, will be read.
+            kind: what such an image is, for the messages.
+
+        Raises:
+            OshpError: the source has no masks at all.
+        """
+        if not self.has_masks:
+            raise OshpError(
+                f"{self.root}: holds lists of classes, but no photos and masks (layout {self.layout.name!r}); give the"
+                f" folder of {self.dataset.title} itself"
+            )
+        problems = []
+        for image_id in photos:
+            path = self.photo_path(image_id)
+            # A drawn picture has no file that could be missing.
+            if path is not None:
+                try:
+                    self.photo_size(image_id)
+                except images.ImageProblem as problem:
+                    problems.append(f"{path}: {problem}")
+        for image_id in masks:
+            path = self.mask_path(image_id)
+            if path is not None and not path.is_file():
+                problems.append(f"{path}: does not exist; the mask of the {kind} {image_id}")
+        return problems
 
     def photo_path(self, image_id: str) -> Path | None:
         """Where an image's photo lies; None in an embedded dataset."""

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo
+from oshp_bench.datasets.images import COARSE, IGNORE, ImageProblem, Mask, Photo
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError, raise_problems
@@ -84,8 +84,7 @@ class ImageCache:
         return self._kept_or("human", image_id, self._coarse_mask)
 
     def _coarse_mask(self, image_id: str) -> Mask:
-        mask = self.source.mask(image_id)
-        return np.where(mask == IGNORE, IGNORE, np.minimum(mask, 1)).astype(np.uint8)
+        return COARSE.take(self.source.mask(image_id))
 
     def _checked_mask(self, image_id: str) -> Mask:
         mask, size = self.source.merged_mask(image_id), self.size(image_id)
@@ -231,24 +230,6 @@ class Episodes:
         Raises:
             OshpError: every photo that is missing or cut off and every mask that is missing.
         """
-        source = self._images.source
-        if not source.has_masks:
-            raise OshpError(
-                f"{source.root}: holds lists of classes, but no photos and masks (layout {source.layout.name!r});"
-                f" give the folder of {source.dataset.title} itself"
-            )
         queries = dict.fromkeys(self._pairs.query[index] for index in self._indices)
         supports = dict.fromkeys(self._pairs.support[index] for index in self._indices)
-        problems: list[str] = []
-        for image_id in (*queries, *supports):
-            # A drawn picture has no file that could be missing.
-            if source.photo_path(image_id) is not None:
-                try:
-                    self._images.size(image_id)
-                except OshpError as error:
-                    problems.extend(error.problems)
-        for image_id in supports:
-            path = source.mask_path(image_id)
-            if path is not None and not path.is_file():
-                problems.append(f"{path}: does not exist; the mask of the support {image_id}")
-        raise_problems(problems)
+        raise_problems(self._images.source.file_problems((*queries, *supports), supports, "support"))

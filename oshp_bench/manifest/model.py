@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oshp_bench.datasets.labels import POOLS, Dataset
 from oshp_bench.files import content_digest
 
@@ -94,6 +97,12 @@ class Manifest:
     def ids_of(self, role: str) -> tuple[int, ...]:
         """The class ids of a role."""
         return tuple(each.id for each in self.classes if each.role == role)
+
+    @cached_property
+    def training_classes(self) -> NDArray[np.uint8]:
+        """The class of each source label in training: uint8 [256], the merge with novel classes as background."""
+        merge = self.dataset.merge
+        return np.where(np.isin(merge, self.ids_of("novel")), 0, merge).astype(np.uint8)
 
     @cached_property
     def coverage(self) -> tuple[Mapping[str, Any], ...]:

@@ -144,9 +144,7 @@ def main(
 
 def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:
     told = (f"{own.name} ({'as learned' if own.learned else 'by the example'})" for own in classes)
-    screening = network.network.describe().get("screening")
-    screened = "" if screening is None else f"; coarse screening {'on' if screening else 'off'}"
-    return f"{network.card.method} parses {', '.join(told)}{screened}"
+    return "; ".join((f"{network.card.method} parses {', '.join(told)}", *network.network.described()))
 
 
 def _outputs(queries: tuple[Path, ...], folder: Path, inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from oshp_bench.console import progress
-from oshp_bench.datasets.images import IGNORE, Mask, Photo, write_mask
+from oshp_bench.datasets.images import COARSE, Mask, Photo, write_mask
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError, raise_problems
@@ -20,7 +20,7 @@ MASKS_FORMAT = "oshp-masks/1"
 MASKS_INDEX = "masks.json"
 PACK_FORMAT = "oshp-pack/1"
 LONGEST_SIDE = 640
-_COARSE = ((0, "background"), (1, "human"))
+_COARSE_NAMES = ((0, "background"), (1, "human"))
 
 
 def _training_ids(manifest: Manifest) -> list[str]:
@@ -53,13 +53,9 @@ def write_training_masks(manifest: Manifest, source: Source, folder: Path) -> in
     if (folder / "fine").exists() and not (marker.is_file() and marker.read_bytes() == index.encode()):
         raise OshpError(f"{folder}: holds masks that are not those of {manifest.name}; choose another folder")
     write_text(marker, index)
-    merge = source.dataset.merge
-    fine = np.where(np.isin(merge, manifest.ids_of("novel")), 0, merge).astype(np.uint8)
-    coarse = np.ones(256, np.uint8)
-    coarse[[0, IGNORE]] = 0, IGNORE
     outputs = (
-        ("fine", fine, palette_bytes((each.id, each.name) for each in manifest.classes)),
-        ("coarse", coarse, palette_bytes(_COARSE)),
+        ("fine", manifest.training_classes, palette_bytes((each.id, each.name) for each in manifest.classes)),
+        ("coarse", COARSE, palette_bytes(_COARSE_NAMES)),
     )
     written = 0
     problems: list[str] = []

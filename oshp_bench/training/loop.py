@@ -11,7 +11,8 @@ import torch
 
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
 from oshp_bench.baselines.backbones.weights import load_state
-from oshp_bench.baselines.checkpoints import Card, TrainedOn, save_checkpoint
+from oshp_bench.baselines.card import Card, TrainedOn
+from oshp_bench.baselines.checkpoints import save_checkpoint
 from oshp_bench.baselines.contract import Labels, LearnedMethod, Progress
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.baselines.registry import network_class

@@ -13,6 +13,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.baselines.inference import usable_device
 from oshp_bench.errors import OshpError
 
 # The others wait while the first one validates.
@@ -82,19 +83,13 @@ def processes(device: str | None) -> Iterator[Processes]:
     """Joins the processes that torchrun started, or stands alone.
 
     Args:
-        device: such as "cpu" or "cuda:1"; None takes a GPU where there is one.
+        device: such as "cpu" or "cuda:1"; None takes a GPU where there is one, each process its own.
 
     Raises:
         OshpError: there is no such device.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    try:
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if chosen.type == "cuda" and chosen.index is None:
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.zeros(1, device=chosen).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise OshpError(f"{device}: no device that can be used here; leave --device away, or say cpu") from error
+    chosen = usable_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if world == 1:
         yield Processes(0, 1, chosen)
         return

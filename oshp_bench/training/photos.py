@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.datasets.images import ImageProblem, Mask, Photo
+from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.datasets.labels import UNKNOWN
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.datasets.sources import Source, find_source, unknown_label_problem
@@ -18,8 +18,8 @@ from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import canonical_json
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.model import meaning_json
+from oshp_bench.tailor.export import PACK_FORMAT
 
-PACK_FORMAT = "oshp-pack/1"
 _AGAIN = "write it again with oshp-tailor --pack"
 _WANTED = ("query_train", "support_train")
 # What h5py raises for a file that is cut off, of another kind, or without the parts of a pack.
@@ -62,33 +62,9 @@ def open_photos(
     needed = [] if packed else list(drawn)
     if validated and manifest.validation:
         needed += (*manifest.validation.query, *manifest.validation.support)
-    check_files(source, dict.fromkeys(needed))
+    needed = list(dict.fromkeys(needed))
+    raise_problems(shortened(source.file_problems(needed, needed, "training image")))
     return packed or Files(source, manifest), source
-
-
-def check_files(source: Source, images: Iterable[str]) -> None:
-    """Looks for every photo and mask before training, so that it does not stop in epoch 7.
-
-    Raises:
-        OshpError: every photo that is missing or cut off, and every mask that is missing.
-    """
-    if not source.has_masks:
-        raise OshpError(
-            f"{source.root}: holds lists of classes, but no photos and masks (layout {source.layout.name!r}); give the"
-            f" folder of {source.dataset.title} itself"
-        )
-    problems: list[str] = []
-    for image_id in images:
-        photo, mask = source.photo_path(image_id), source.mask_path(image_id)
-        # A drawn picture has no file that could be missing.
-        if photo is not None:
-            try:
-                source.photo_size(image_id)
-            except ImageProblem as problem:
-                problems.append(f"{photo}: {problem}")
-        if mask is not None and not mask.is_file():
-            problems.append(f"{mask}: does not exist; the mask of the training image {image_id}")
-    raise_problems(shortened(problems))
 
 
 class Files:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from oshp_bench.baselines.contract import Batch
 from oshp_bench.baselines.pieces.prototypes import EMPTY
-from oshp_bench.datasets.images import IGNORE, Mask, Photo
+from oshp_bench.datasets.images import COARSE, IGNORE, Mask, Photo
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
@@ -49,10 +49,7 @@ class Episodes:
         self._draws = draws
         self._augmentation = settings.augmentation
         self._seed = settings.seed
-        merge = manifest.dataset.merge
-        self._fine = np.where(np.isin(merge, manifest.ids_of("novel")), 0, merge).astype(np.uint8)
-        self._coarse = np.ones(256, np.uint8)
-        self._coarse[[0, IGNORE]] = 0, IGNORE
+        self._fine = manifest.training_classes
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Draw, Sample, list[Sample]]:
         """The episode of an (epoch, index): its draw, its query, and its supports."""
@@ -66,7 +63,7 @@ class Episodes:
     def _sample(self, image: str, numbers: list[float]) -> Sample:
         photo, mask = self._photos.read(image)
         photo, mask = augmented(photo, mask, self._augmentation, numbers)
-        return Sample(photo, self._fine.take(mask), self._coarse.take(mask))
+        return Sample(photo, self._fine.take(mask), COARSE.take(mask))
 
 
 def augmented(photo: Photo, mask: Mask, how: Augmentation, numbers: list[float]) -> tuple[Photo, Mask]:

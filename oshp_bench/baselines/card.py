@@ -1,0 +1,105 @@
+"""What a checkpoint says of itself: its card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oshp_bench.baselines.contract import Labels
+from oshp_bench.episodes.episodes import Way
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.manifest import Manifest, OshpClass
+from oshp_bench.manifest.model import ROLES
+from oshp_bench.untrusted import Reader, shown
+
+FORMAT = "oshp-checkpoint/1"
+# Wider networks would not fit the memory that reading a small file may take.
+_MOST_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The manifest that a checkpoint was trained on.
+
+    Attributes:
+        classes: with their roles; novel ones were background in training.
+    """
+
+    name: str
+    version: str
+    digest: str
+    test_digest: str
+    classes: tuple[OshpClass, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> TrainedOn:
+        """What a card keeps of a manifest."""
+        return cls(manifest.name, manifest.version, manifest.digest, manifest.test_digest, manifest.classes)
+
+    def ids_of(self, role: str) -> tuple[int, ...]:
+        """The class ids of a role."""
+        return tuple(known.id for known in self.classes if known.role == role)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A checkpoint's card.
+
+    Attributes:
+        method: the name of one with a network; `model` its settings as a table.
+        count: one more than the largest class id.
+        test_side: the longer side of photos at test, in pixels; None for native size.
+        manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.
+        training: the settings of its training as a table, and what was measured; for people.
+    """
+
+    method: str
+    way: Way
+    backbone: str
+    width: int
+    count: int
+    model: Mapping[str, Any]
+    test_side: int | None = None
+    manifest: TrainedOn | None = None
+    training: Mapping[str, Any] | None = None
+
+    @property
+    def labels(self) -> Labels:
+        """What its method is told of the classes."""
+        return Labels(self.count, tuple(sorted(self.manifest.ids_of("base"))) if self.manifest else ())
+
+
+def read_card(document: Any, origin: str) -> Card:
+    """A card from its JSON, which may be anything.
+
+    Raises:
+        OshpError: everything that is wrong with it.
+    """
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise OshpError(f'{origin}: no checkpoint (its "format" is not "{FORMAT}")')
+    reader = Reader(document, origin)
+    way = reader.text("way")
+    reader.wrong_if(way not in ("k", "1"), f"way {shown(way)} is neither k nor 1")
+    card = Card(
+        method=reader.text("method"),
+        way="1" if way == "1" else "k",
+        backbone=reader.text("backbone"),
+        width=reader.integer("width", least=1, most=_MOST_WIDTH),
+        count=reader.integer("count", least=2, most=255),
+        model=reader.table("model").everything(),
+        test_side=None if reader.absent("test_side") else reader.integer("test_side", least=32, most=8192),
+        manifest=None if reader.absent("manifest") else _trained_on(reader.table("manifest")),
+        training=None if reader.absent("training") else reader.table("training").everything(),
+    )
+    raise_problems(reader.problems)
+    return card
+
+
+def _trained_on(reader: Reader) -> TrainedOn:
+    name, version, digest, test_digest = (reader.text(key) for key in ("name", "version", "digest", "test_digest"))
+    classes = []
+    for entry in reader.tables("classes"):
+        classes.append(OshpClass(entry.integer("id", least=0, most=253), entry.text("name"), entry.text("role")))
+        entry.wrong_if(classes[-1].role not in ROLES, f"role {shown(classes[-1].role)} is none of {', '.join(ROLES)}")
+    return TrainedOn(name, version, digest, test_digest, tuple(classes))
