@@ -1,4 +1,4 @@
-"""What goes wrong, said in one line each."""
+"""Errors as lines for people, with the exit code of a command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class OshpError(Exception):
     """Bad usage or bad input: exit code 2.
 
     Args:
-        problems: one line each: what is wrong, in which file, what to do. A check gives all it found.
+        problems: one line each: what is wrong, in which file, what to do. A check passes all that it found.
     """
 
     exit_code = 2
@@ -22,7 +22,7 @@ class OshpError(Exception):
 
 
 class CheckFailed(OshpError):
-    """The input could be read and did not pass the check that was asked for: exit code 1."""
+    """The input can be read but does not pass a check: exit code 1."""
 
     exit_code = 1
 
@@ -35,6 +35,6 @@ def raise_problems(problems: Iterable[str]) -> None:
 
 
 def shortened(problems: Sequence[str], most: int = MOST_PROBLEMS, rest: str = "more problems") -> list[str]:
-    """The first of a long list of problems, and how many more there are; `rest` says of what."""
+    """The first problems of a long list, then a line with the number of the others; `rest` is what they are called."""
     more = [f"... and {len(problems) - most} {rest}"] if len(problems) > most else []
     return [*problems[:most], *more]

@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at their first use, so that commands answer --help at once."""
+"""Public names of a package, imported at first use, so that commands answer --help at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def imported_at_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` that imports names where they stand.
+    """A module's `__getattr__` that imports a name from the module that defines it.
 
     Args:
         package: the package's `__name__`.

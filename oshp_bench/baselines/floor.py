@@ -1,4 +1,4 @@
-"""Methods that look at no photo: the floor that every table shows."""
+"""Methods that look at no photo: the floor of every table."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def parse_by_copy(episode: Episode) -> Mask:
 
 @dataclass(frozen=True)
 class ClassPrior:
-    """Gives every place its most frequent class of the training masks, all stretched to one grid.
+    """Gives every place the class that is most frequent there in the training masks, all stretched to one grid.
 
     Attributes:
-        counts: int64 [classes, GRID, GRID]: in how many training masks a place holds a class, novel classes
-            counted as background.
+        counts: int64 [classes, GRID, GRID]: the number of training masks that hold a class at a place; novel classes
+            count as background.
         class_ids: the class of every row of counts, ascending, 0 first.
     """
 
@@ -85,10 +85,10 @@ class ClassPrior:
         return cls(counts[:-1], class_ids)
 
     def __call__(self, episode: Episode) -> Mask:
-        """Parses by place: classes that are not to be parsed count as background; ties go to the lower id."""
+        """Parses by place. Classes that were not asked for count as background; ties go to the lower id."""
         parsed = [self.class_ids.index(label) for label in episode.classes]
-        mine = self.counts[parsed]
-        rest = self.counts.sum(axis=0) - mine.sum(axis=0)
+        asked = self.counts[parsed]
+        rest = self.counts.sum(axis=0) - asked.sum(axis=0)
         labels = np.array((0, *episode.classes), np.uint8)
-        best = labels[np.concatenate((rest[None], mine)).argmax(axis=0)]
+        best = labels[np.concatenate((rest[None], asked)).argmax(axis=0)]
         return resize_nearest(best, *episode.query_size)

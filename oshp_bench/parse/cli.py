@@ -73,7 +73,7 @@ def main(
 ) -> None:
     """Parse PHOTOS into the classes of one annotated example.
 
-    For each photo it writes OUT/NAME_mask.png with the class numbers, and OUT/NAME_overlay.png to look at.
+    For every photo it writes OUT/NAME_mask.png with the class numbers, and OUT/NAME_overlay.png to look at.
 
     A class that the network learned in training is parsed as it was learned; in the paper's reading the example is then
     not looked at. A class is known by its name, or by its class id where --names does not name it. Every other class is
