@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,19 @@ TINY = {
         {"name": "plain", "parts": [{"list": "all", "photo": "photos/{id}.jpg", "mask": "masks/{id}.png"}]},
     ],
 }
+
+# Test modules that need one of these are skipped where it is not installed.
+EXTRAS = ("torch", "jinja2", "matplotlib", "yaml")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Skips a module that imports an extra that is not installed."""
+    report = yield
+    error = report.call.excinfo and report.call.excinfo.value.__cause__
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS and find_spec(error.name) is None:
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 1, f"Skipped: {error.name} is not installed")
+    return report
 
 
 @pytest.fixture(scope="session")
