@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,7 +51,9 @@ EXTRAS = ("torch", "jinja2", "matplotlib", "yaml")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Skips a module that imports an extra that is not installed."""
     report = yield
     error = report.call.excinfo and report.call.excinfo.value.__cause__
