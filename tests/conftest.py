@@ -1,4 +1,4 @@
-"""What tests share: the folder of real data, and a tiny dataset drawn from rectangles."""
+"""What tests share: the folder of real data, and a tiny dataset drawn from rectangles with its manifest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import manifest_of
 
 from oshp_bench.datasets.labels import Spec, parse_spec
+from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.manifest import Manifest
 
 TINY = {
     "format": "oshp-dataset/1",
@@ -95,3 +98,15 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(mask).save(root / "masks" / f"{index:03d}.png")
         Image.fromarray(photo).save(root / "photos" / f"{index:03d}.jpg")
     return root
+
+
+@pytest.fixture(scope="session")
+def source(tiny_spec: Spec, tiny_root: Path) -> Source:
+    """The tiny dataset's photos and masks."""
+    return find_source(tiny_spec.dataset, tiny_root)
+
+
+@pytest.fixture(scope="session")
+def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
+    """The tiny dataset's manifest of fold 1, with 750 test pairs."""
+    return manifest_of(tiny_spec, tiny_root)

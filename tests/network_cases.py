@@ -6,17 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
+from oshp_bench import Episodes, PredictionWriter, find_source
 from oshp_bench.baselines.card import Card, TrainedOn
 from oshp_bench.baselines.checkpoints import build, save_checkpoint
+from oshp_bench.baselines.cli import main
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
+from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.episodes.episodes import Way
-from oshp_bench.manifest import Manifest
+from oshp_bench.manifest import Manifest, save_manifest
 
 WIDTH = 8
+# Enough pairs of several queries and classes; the others are made to look done.
+TODO = tuple(range(0, 750, 19))
 
 
 def card_of(manifest: Manifest, way: Way = "k", **changes: Any) -> Card:
@@ -47,6 +54,37 @@ def save_drawn(path: Path, card: Card, seed: int = 1) -> Path:
         _remember(network.coarse.memory, [0, 1], features.coarse)
     save_checkpoint(path, card, network)
     return path
+
+
+def write_files(folder: Path, manifest: Manifest) -> Path:
+    """A folder with a manifest and checkpoints for both ways: k, k2 and 1."""
+    save_manifest(manifest, folder / "tiny_fold1.json")
+    save_drawn(folder / "k.safetensors", card_of(manifest, "k", test_side=40))
+    save_drawn(folder / "k2.safetensors", card_of(manifest, "k", test_side=40), seed=2)
+    save_drawn(folder / "1.safetensors", card_of(manifest, "1"))
+    return folder
+
+
+def begun(folder: Path, manifest: Manifest, root: Path, method: str | Path, way: Way, **use: Any) -> Path:
+    """A folder in which all but the pairs of TODO look done, by this method."""
+    recipe = find_method(str(method), Use(**use))
+    writer = PredictionWriter(folder, manifest, recipe.name, way, recipe.about)
+    (episode,) = Episodes(manifest.pairs, find_source(manifest.dataset, root), way, [1])
+    writer.write(episode, np.zeros(episode.query_size, np.uint8))
+    for index in set(range(750)) - {*TODO, 1}:
+        (writer.folder / f"{index:04d}.png").touch()
+    return folder
+
+
+def predict(checkpoint: Path | str, folder: Path, files: Path, root: Path, *options: str) -> Result:
+    arguments = [str(checkpoint), "--manifest", str(files / "tiny_fold1.json"), "--root", str(root), "-o", str(folder)]
+    return CliRunner().invoke(main, [*arguments, *options])
+
+
+def done(folder: Path, way: str) -> dict[int, bytes]:
+    """The predictions of TODO that are there."""
+    paths = {index: folder / f"{way}way" / f"{index:04d}.png" for index in TODO}
+    return {index: path.read_bytes() for index, path in paths.items() if path.exists()}
 
 
 def _remember(memory: nn.Module, rows: list[int], features: Tensor | None) -> None:

@@ -1,4 +1,4 @@
-"""oshp-predict and its writer: the right masks in the right form, refusals that name the pair, safe to kill."""
+"""oshp-predict: the right masks in the right form, all problems listed, safe to kill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from conftest import TINY
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 from tiny import manifest_of
 
-from oshp_bench import Episode, Episodes, Manifest, OshpError, PredictionWriter, find_source
+from oshp_bench import Episodes, Manifest, PredictionWriter, find_source
 from oshp_bench.baselines.cli import main
-from oshp_bench.baselines.floor import GRID, ClassPrior, parse_by_copy
-from oshp_bench.datasets.images import IGNORE, read_mask
-from oshp_bench.datasets.labels import Spec, parse_spec
+from oshp_bench.baselines.floor import parse_by_copy
+from oshp_bench.datasets.labels import parse_spec
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.datasets.sources import Source
-from oshp_bench.episodes.episodes import WAYS, Way
-from oshp_bench.manifest import Pairs, save_manifest
+from oshp_bench.manifest import save_manifest
 
 NAMES = {f"{index:04d}.png" for index in range(750)}
-
-
-@pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 @pytest.fixture(scope="module")
@@ -126,56 +110,12 @@ def test_copy_support_takes_row_i_times_h_over_height(copied: Path, manifest: Ma
         ]
 
 
-def test_copy_support_does_not_copy_ignored_pixels(source: Source, tmp_path: Path) -> None:
-    shutil.copytree(source.root / "photos", tmp_path / "photos")
-    (tmp_path / "masks").mkdir()
-    height, width = source.photo_size("060")
-    mask = np.full((height, width), 1, np.uint8)
-    mask[0] = IGNORE
-    Image.fromarray(mask).save(tmp_path / "masks" / "060.png")
-    (episode,) = Episodes(Pairs(("060",), ("060",), (1,), ((1,),)), replace(source, root=tmp_path), "k")
-    assert parse_by_copy(episode).tolist() == [[0] * width, *[[1] * width] * (height - 1)]
-
-
 def test_background_is_background(manifest_file: Path, manifest: Manifest, source: Source, tmp_path: Path) -> None:
     assert predict("background", manifest_file, source.root, tmp_path / "preds", "--way", "k").exit_code == 0
     for index in range(0, 750, 50):
         mask = pixels(tmp_path / "preds" / "kway" / f"{index:04d}.png")
         assert mask.shape == source.photo_size(manifest.pairs.query[index])
         assert not mask.any()
-
-
-def test_the_class_prior_counts_training_masks_by_place(manifest: Manifest, source: Source, tmp_path: Path) -> None:
-    """Four training masks of 2 x 2 pixels, merged (4 is shoes = 3; dress 5 is novel, so background; 255 not counted):
-
-        1 1    1 7    3 1    3 0         top left     1: 2, 3: 2           -> tie, 1
-        5 0    1 255  1 4    0 4         top right    1: 2, 0: 2 (7 novel) -> tie, 0
-                                         bottom left  1: 2, 0: 2 (5 novel) -> tie, 0
-                                         bottom right 3: 2, 0: 1           -> 3
-    To parse (3,) alone, hats count as background: top left 0: 2, 3: 2 -> tie, 0.
-    """
-    masks = {"t0": [[1, 1], [5, 0]], "t1": [[1, 7], [1, 255]], "t2": [[3, 1], [1, 4]], "t3": [[3, 0], [0, 4]]}
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "photos").mkdir()
-    for name, mask in masks.items():
-        Image.fromarray(np.array(mask, np.uint8)).save(tmp_path / "masks" / f"{name}.png")
-    Image.fromarray(np.zeros((4, 2, 3), np.uint8)).save(tmp_path / "photos" / "q.jpg")
-    pools = {**manifest.pools, "query_train": {"t0": None, "t1": None}, "support_train": {"t2": None, "t3": None}}
-    own = replace(source, root=tmp_path)
-    prior = ClassPrior.of_training_masks(replace(manifest, pools=pools), own)
-    corners = prior.counts[:, :: GRID - 1, :: GRID - 1]
-    assert prior.class_ids == (0, 1, 2, 3, 5, 7)
-    assert corners[0].tolist() == [[0, 2], [2, 1]]
-    assert corners[1].tolist() == [[2, 2], [2, 0]]
-    assert corners[3].tolist() == [[2, 0], [0, 2]]
-    assert not corners[[2, 4, 5]].any()
-    pairs = Pairs(("q", "q"), ("s", "s"), (3, 5), ((1, 3), (1, 3, 5)))
-    both, with_novel = Episodes(pairs, own, "k")
-    assert prior(both).tolist() == [[1, 0], [1, 0], [0, 3], [0, 3]]
-    assert prior(with_novel).tolist() == prior(both).tolist()
-    shoes, dress = Episodes(pairs, own, "1")
-    assert prior(shoes).tolist() == [[0, 0], [0, 0], [0, 3], [0, 3]]
-    assert not prior(dress).any()
 
 
 def test_every_training_mask_that_is_damaged_is_listed(
@@ -403,92 +343,3 @@ def test_a_full_disk_leaves_no_half_file(
     assert done.stderr.startswith(f"error: {tmp_path / 'preds'}/")
     assert "File too large; check space and permissions" in done.stderr
     assert contents(tmp_path / "preds").keys() == left
-
-
-def of_way(manifest: Manifest, source: Source, way: Way, index: int = 0) -> Episode:
-    return Episodes(manifest.pairs, source, way)[index]
-
-
-def refusal(writer: PredictionWriter, episode: Episode, mask: Any) -> str:
-    """The one line that a prediction is refused with; nothing is written."""
-    with pytest.raises(OshpError) as raised:
-        writer.write(episode, mask)
-    assert len(raised.value.problems) == 1
-    assert not writer.folder.parent.exists()
-    return raised.value.problems[0]
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_the_writer_refuses_what_the_scorer_would(manifest: Manifest, source: Source, tmp_path: Path, way: Way) -> None:
-    writer = PredictionWriter(tmp_path / "preds", manifest, "own", way)
-    episode = of_way(manifest, source, way)
-    height, width = episode.query_size
-    good = np.zeros((height, width), np.uint8)
-    for mask, why in (
-        (good.tolist(), "is a list; give a numpy array"),
-        (good.astype(np.int64), r"has dtype int64; class ids fit uint8: give mask.astype(np.uint8)"),
-        (good.astype(np.float32), "has dtype float32"),
-        (good == 0, "has dtype bool"),
-        (good[..., None], f"has shape [{height}, {width}, 1], the query [{height}, {width}]"),
-        (good[:-1], f"has shape [{height - 1}, {width}], the query [{height}, {width}]"),
-        (good + 4, "holds 4"),
-        (good + IGNORE, "holds 255"),
-        (np.resize(np.arange(8, 20, dtype=np.uint8), good.shape), "holds 8, 9, 10, 11, 12, ..."),
-    ):
-        line = refusal(writer, episode, mask)
-        assert line.startswith(f"pair 0000 ({way}-way): the prediction ")
-        assert why in line
-
-
-def test_refused_labels_come_with_what_is_legal(manifest: Manifest, source: Source, tmp_path: Path) -> None:
-    episode = of_way(manifest, source, "k")
-    line = refusal(
-        PredictionWriter(tmp_path / "k", manifest, "own", "k"), episode, np.full(episode.query_size, 4, np.uint8)
-    )
-    assert "no class of tiny_fold1; give class ids, which are 0, 1, 2, 3, 5, 7" in line
-    episode = of_way(manifest, source, "1", 160)
-    line = refusal(
-        PredictionWriter(tmp_path / "1", manifest, "own", "1"), episode, np.full(episode.query_size, 1, np.uint8)
-    )
-    assert line == "pair 0160 (1-way): the prediction holds 1; give 5 where dress is and 0 elsewhere"
-
-
-def test_a_class_that_the_support_lacks_is_legal(manifest: Manifest, source: Source, tmp_path: Path) -> None:
-    """It is simply wrong, and the scorer's business."""
-    index = next(i for i, present in enumerate(manifest.pairs.support_classes) if 7 not in present)
-    episode = of_way(manifest, source, "k", index)
-    writer = PredictionWriter(tmp_path / "preds", manifest, "own", "k")
-    writer.write(episode, np.full(episode.query_size, 7, np.uint8))
-    assert (pixels(writer.folder / f"{index:04d}.png") == 7).all()
-
-
-def test_the_writer_takes_test_pairs_of_its_own_way_alone(manifest: Manifest, source: Source, tmp_path: Path) -> None:
-    writer = PredictionWriter(tmp_path / "preds", manifest, "own", "k")
-    assert manifest.validation is not None
-    shorter = replace(manifest, pairs=Pairs((), (), (), ()))
-    for owner, stranger in (
-        (writer, of_way(manifest, source, "1")),
-        (writer, Episodes(manifest.validation, source, "k")[0]),
-        (PredictionWriter(tmp_path / "preds", shorter, "own", "k"), of_way(manifest, source, "k")),
-    ):
-        mask = np.zeros(stranger.query_size, np.uint8)
-        assert "pair 0000: not the k-way pair of that name in tiny_fold1" in refusal(owner, stranger, mask)
-
-
-@given(data=st.data())
-@settings(max_examples=60, deadline=None)
-def test_any_legal_prediction_is_read_back_as_it_was_given(
-    data: st.DataObject, manifest: Manifest, source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    way = data.draw(st.sampled_from(WAYS))
-    episode = of_way(manifest, source, way, data.draw(st.integers(0, 749)))
-    legal = manifest.class_ids if way == "k" else (0, *episode.classes)
-    mask = data.draw(arrays(np.uint8, episode.query_size, elements=st.sampled_from(legal)))
-    # A transposed view holds its pixels in another order.
-    given_mask = np.asfortranarray(mask) if data.draw(st.booleans()) else mask
-    folder = tmp_path_factory.mktemp("any")
-    writer = PredictionWriter(folder, manifest, "own", way)
-    writer.write(episode, given_mask)
-    assert (read_mask(writer.folder / f"{episode.name}.png") == mask).all()
-    assert writer.missing() == tuple(i for i in range(750) if i != episode.index)
-    shutil.rmtree(folder)
