@@ -84,6 +84,18 @@ def test_stages_behind_the_last_level_are_not_run() -> None:
     assert list(backbone.level_features(torch.rand(1, 3, 32, 32), ["stage3", "stage2"])) == ["stage2", "stage3"]
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_level_depends_on_the_layers_of_its_stages_alone(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, pretrained=False)
+    images, learned = torch.rand(2, 3, 40, 40), set[nn.Parameter]()
+    for level in backbone.levels:
+        learned |= {parameter for layer in backbone.layers(level) for parameter in layer.parameters()}
+        backbone.zero_grad()
+        torch.autograd.backward(backbone.level_features(images, [level])[level].sum())
+        assert {parameter for parameter in backbone.parameters() if parameter.grad is not None} == learned
+
+
 def test_the_width_of_efficientnet_can_be_chosen() -> None:
     with torch.no_grad():
         assert build_backbone("efficientnet-lite0", width=40)(torch.rand(2, 3, 32, 32)).shape == (2, 40, 8, 8)

@@ -7,7 +7,7 @@ the TensorFlow original, whose conventions they need: photos as (x - 127) / 128 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ _RELU6 = nn.ReLU6(inplace=True)
 # The stages of the EfficientNet paper's Table 1: which blocks end them, and the stride there. The stem is part of the
 # first one here.
 _STAGES = {"stage2": (0, 2), "stage3": (2, 4), "stage4": (4, 8), "stage5": (7, 16), "stage6": (10, 16)}
+_FIRST = next(iter(_STAGES))
 
 
 class SameConv(nn.Conv2d):
@@ -114,15 +115,22 @@ class EfficientNetLite0(Backbone):
         return (images * 255 - 127) / 128
 
     def stage(self, name: str) -> Callable[[Tensor], Tensor]:
-        ends = [last for last, _ in _STAGES.values()]
-        number = list(_STAGES).index(name)
-        blocks = self._blocks[ends[number - 1] + 1 if number else 0 : ends[number] + 1]
+        blocks = self._blocks_of(name)
 
         def run(features: Tensor) -> Tensor:
-            if not number:
+            if name == _FIRST:
                 features = _RELU6(self._bn0(self._conv_stem(features)))
             for block in blocks:
                 features = block(features, self.recompute)
             return features
 
         return run
+
+    def layers(self, name: str) -> Sequence[nn.Module]:
+        stem = (self._conv_stem, self._bn0) if name == _FIRST else ()
+        return (*stem, *self._blocks_of(name))
+
+    def _blocks_of(self, name: str) -> nn.ModuleList:
+        ends = [-1, *(last for last, _ in _STAGES.values())]
+        number = list(_STAGES).index(name)
+        return self._blocks[ends[number] + 1 : ends[number + 1] + 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -47,6 +47,10 @@ class Backbone(nn.Module):
 
     def stage(self, name: str) -> Callable[[Tensor], Tensor]:
         """The layers that turn the level before `name` (normalised photos before the first) into that level."""
+        raise NotImplementedError
+
+    def layers(self, name: str) -> Sequence[nn.Module]:
+        """The modules that a stage is made of, for a method that freezes it."""
         raise NotImplementedError
 
     def level_features(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ Parameter names are those of semseg, whose stem is `layer0`; `renamed` turns tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -113,6 +113,9 @@ class ResNet50(Backbone):
             return features
 
         return run
+
+    def layers(self, name: str) -> Sequence[nn.Module]:
+        return (self.get_submodule(name),)
 
 
 def _stem(deep: bool) -> nn.Sequential:

@@ -6,7 +6,7 @@ pooling and dilation alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,3 +97,7 @@ class VGG16(Backbone):
     def stage(self, name: str) -> Callable[[Tensor], Tensor]:
         number = list(self.levels).index(name)
         return self.features[self._ends[number] : self._ends[number + 1]]
+
+    def layers(self, name: str) -> Sequence[nn.Module]:
+        number = list(self.levels).index(name)
+        return (self.features[self._ends[number] : self._ends[number + 1]],)

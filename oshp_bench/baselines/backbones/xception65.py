@@ -7,7 +7,7 @@ second separable convolution of the DeepLabV3+ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -187,6 +187,17 @@ class Xception65(Backbone):
             "exit": lambda features: layers.exit(features, recompute),
         }
         return stages[name]
+
+    def layers(self, name: str) -> Sequence[nn.Module]:
+        whole = self.xception_features
+        parts: dict[str, Sequence[nn.Module]] = {
+            "entry": (whole.conv1, whole.bn1, whole.conv2, whole.bn2, whole.block1),
+            "block2": (whole.block2,),
+            "block3": (whole.block3,),
+            "middle": [whole.get_submodule(f"block{number}") for number in range(4, 20)],
+            "exit": (whole.block20, whole.conv3, whole.conv4, whole.conv5),
+        }
+        return parts[name]
 
     def _mid_level(self, deep: Tensor) -> Tensor:
         return functional.relu(self.midfea_adapt_bn(self.midfea_adapt_conv(deep)))
