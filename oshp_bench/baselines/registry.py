@@ -50,6 +50,8 @@ METHODS = {
         KnownMethod("class-prior", "the class most frequent there in training", "floor.class_prior", "rule"),
         KnownMethod("copy-support", "stretches the support's mask to the query's size", "floor.copy_support", "rule"),
         KnownMethod("prototype-matching", "nearest mean feature", "prototype_matching.PrototypeMatching", "frozen"),
+        KnownMethod("amp", "AMP (Siam et al., ICCV 2019)", "amp.AMP"),
+        KnownMethod("pfenet", "PFENet (Tian et al., TPAMI 2020)", "pfenet.PFENet", ways=("1",)),
         KnownMethod("eopnet", "EOP-Net (He et al., TPAMI 2023)", "eopnet.network.EOPNet"),
         KnownMethod("eopnet-fg", "ours: EOP-Net with a foreground gate", "eopnet.foreground.EOPNetFG"),
     )
