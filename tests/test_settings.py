@@ -36,7 +36,7 @@ class Inner:
     in metres."""
 
     def __post_init__(self) -> None:
-        raise_problems(outside(self, "inner."))
+        raise_problems(outside(self))
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def test_every_mistake_is_named_with_its_place() -> None:
         "here: scale is [1], not a list of 2 values",
         "here: no setting is called 'inner.dept'; did you mean inner.depth?",
         "here: inner.on is 1, not true or false",
-        "here: inner.depth is 10; 0 to 9 work",
-        "here: rate is 7.0; 0 to 1 work",
+        "here: inner: depth is 10; it must be 0 to 9",
+        "here: rate is 7.0; it must be 0 to 1",
     )
 
 
@@ -171,7 +171,7 @@ def test_later_layers_win_and_only_the_result_has_to_make_sense() -> None:
     assert raised.value.problems == (
         "before",
         "d: count is 'x', not a whole number",
-        "a, b, c, d: rate is 2.0; 0 to 1 work",
+        "a, b, c, d: rate is 2.0; it must be 0 to 1",
     )
 
 

@@ -195,10 +195,10 @@ def differences(settings: Any, other: Any) -> list[str]:
     ]
 
 
-def outside(settings: Any, place: str = "") -> list[str]:
+def outside(settings: Any) -> list[str]:
     """The settings that are outside their Range, a line each; None never is."""
     return [
-        f"{place}{name} is {value}; {limit} work"
+        f"{name} is {value}; it must be {limit}"
         for name, hint in get_type_hints(type(settings), include_extras=True).items()
         for limit in getattr(hint, "__metadata__", ())
         if (value := getattr(settings, name)) is not None and not limit.least <= value <= limit.most
@@ -309,13 +309,18 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _replaced(settings: Settings, values: Mapping[str, Any], origin: str, problems: list[str]) -> Settings:
+def _replaced(
+    settings: Settings, values: Mapping[str, Any], origin: str, problems: list[str], place: str = ""
+) -> Settings:
+    """Settings with other values; what nested ones refuse is told under their name, such as "model.parts"."""
     whole = {
-        name: _replaced(getattr(settings, name), value, origin, problems) if isinstance(value, dict) else value
+        name: _replaced(getattr(settings, name), value, origin, problems, f"{place}.{name}".lstrip("."))
+        if isinstance(value, dict)
+        else value
         for name, value in values.items()
     }
     try:
         return replace(settings, **whole)  # type: ignore[type-var]
     except OshpError as error:
-        problems.extend(f"{origin}: {problem}" for problem in error.problems)
+        problems.extend(f"{origin}: {f'{place}: ' if place else ''}{problem}" for problem in error.problems)
         return settings

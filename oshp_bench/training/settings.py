@@ -34,9 +34,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        problems = outside(self, "augmentation.")
+        problems = outside(self)
         if not 0.1 <= low <= high <= 10:
-            problems.append(f"augmentation.scale is {low}, {high}; 0.1 <= low <= high <= 10 works")
+            problems.append(f"scale is {low}, {high}; it must be low, high with 0.1 <= low <= high <= 10")
         raise_problems(problems)
 
 
