@@ -59,10 +59,22 @@ root_option = click.option(
 )
 
 
-def manifest_option(more: str = "", **attributes: Any) -> Callable[[Function], Function]:
-    """--manifest; `more` is added to its help."""
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes."
+)
+convention_option = click.option(
+    "--convention",
+    type=click.Choice(["default", "official-2023"]),
+    default="default",
+    show_default=True,
+    help="official-2023 scores as the code released with the paper does.",
+)
+
+
+def manifest_option(more: str = "", name: str = "manifest", **attributes: Any) -> Callable[[Function], Function]:
+    """--manifest; `more` is added to its help, `name` is the parameter's."""
     text = f"A manifest's file, or the name of a shipped one.{more}"
-    return click.option("--manifest", help=text, **attributes)
+    return click.option("--manifest", name, help=text, **attributes)
 
 
 def out_option(text: str, kind: click.Path = DIRECTORY, **attributes: Any) -> Callable[[Function], Function]:

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Group
-from oshp_bench.version import __version__
+from oshp_bench.console import (
+    DIRECTORY,
+    FILE,
+    Group,
+    convention_option,
+    manifest_option,
+    out_option,
+    version_option,
+    way_option,
+)
 
 if TYPE_CHECKING:
     from oshp_bench.leaderboard.entries import Entry
@@ -20,11 +28,8 @@ if TYPE_CHECKING:
 _DATE = click.DateTime(["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"])
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9./:_@-]{0,199}")
 results_argument = click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-manifest_option = click.option(
-    "--manifest",
-    "manifests",
-    multiple=True,
-    help="Manifest of results on no shipped one, such as your own tailoring of LIP; may be given several times.",
+manifests_option = manifest_option(
+    "  Needed for results on your own tailoring, such as of LIP; may be repeated.", "manifests", multiple=True
 )
 published_option = click.option(
     "--published/--no-published", default=True, show_default=True, help="Rows of the paper's Tables 2 to 4."
@@ -32,15 +37,15 @@ published_option = click.option(
 
 
 @click.group(cls=Group)
-@click.version_option(__version__, prog_name="oshp-bench")
+@version_option
 def main() -> None:
     """Ranks results. RESULTS are result files of oshp-score, or folders that hold some."""
 
 
 @main.command()
 @results_argument
-@click.option("--out", "-o", type=DIRECTORY, required=True, help="Folder of the site.")
-@manifest_option
+@out_option("Folder of the site.", required=True)
+@manifests_option
 @published_option
 @click.option(
     "--reports/--no-reports", default=True, show_default=True, help="A report of every result that has matrices."
@@ -67,10 +72,10 @@ def build(results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], publ
     "--format", "form", type=click.Choice(["markdown", "latex", "csv"]), default="markdown", show_default=True
 )
 @click.option("--dataset", help="This dataset alone, such as atr.")
-@click.option("--way", type=click.Choice(["k", "1"]), help="This way alone.")
+@way_option("This way only.")
 @click.option("--protocol", help="This sampling rule alone, such as official.")
 @click.option("--intervals/--no-intervals", default=True, show_default=True)
-@manifest_option
+@manifests_option
 @published_option
 def table(
     results: tuple[Path, ...],
@@ -99,16 +104,14 @@ def table(
 
 
 @main.command()
-@click.option(
-    "--manifest", "manifests", multiple=True, required=True, help="Manifest file, or the name of a shipped one: a task."
-)
+@manifest_option("  Each is a task.", "manifests", multiple=True, required=True)
 @click.option(
     "--truth", "truths", type=FILE, multiple=True, help="Truth of each manifest, in order.  [default: beside it]"
 )
-@click.option("--out", "-o", type=FILE, required=True, help="The bundle to write.")
+@out_option("The bundle to write.", FILE, required=True)
 @click.option("--title", help="The competition's title.  [default: after its datasets]")
-@click.option("--way", type=click.Choice(["k", "1"]), help="Ask for this way alone.")
-@click.option("--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True)
+@way_option("Ask for this way only.")
+@convention_option
 @click.option("--start", type=_DATE, default="2026-01-01", show_default=True, help="When it opens, UTC.")
 @click.option("--end", type=_DATE, default="2099-12-31", show_default=True, help="When it closes, UTC.")
 @click.option("--private-labels", is_flag=True, help="The truth is public nowhere; leaves out the honour-system note.")

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Group
+from oshp_bench.console import (
+    DIRECTORY,
+    FILE,
+    Group,
+    convention_option,
+    jobs_option,
+    json_option,
+    manifest_option,
+    out_option,
+    version_option,
+    way_option,
+)
 from oshp_bench.errors import CheckFailed, raise_problems, shortened
-from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.leaderboard.submissions import Task
@@ -28,14 +38,10 @@ truth_option = click.option(
     help="Truth files, one for each --manifest in the same order; else those beside the manifests.",
 )
 root_option = click.option("--root", type=DIRECTORY, help="Dataset folder, to build a truth from that is not there.")
-convention_option = click.option(
-    "--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True
-)
-jobs_option = click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True)
 
 
 @click.group(cls=Group)
-@click.version_option(__version__, prog_name="oshp-bench")
+@version_option
 def main() -> None:
     """Makes and checks submissions: predictions of one method for one or more manifests, in one zip."""
 
@@ -48,16 +54,10 @@ def template() -> None:
 
 @main.command()
 @click.argument("predictions", nargs=-1, required=True, type=_PATH)
-@click.option(
-    "--manifest",
-    "manifests",
-    required=True,
-    multiple=True,
-    help="Manifest file or the name of a shipped one; one for each of PREDICTIONS in the same order.",
-)
+@manifest_option("  Give one for each of PREDICTIONS, in the same order.", "manifests", required=True, multiple=True)
 @click.option("--method", type=FILE, required=True, help="The method's card; oshp-submit template prints one.")
-@click.option("-o", "--out", type=FILE, required=True, help="The zip to write.")
-@click.option("--way", type=click.Choice(["k", "1"]), help="Pack this way alone.")
+@out_option("The zip to write.", FILE, required=True)
+@way_option("Pack this way only.")
 @truth_option
 @root_option
 @convention_option
@@ -97,17 +97,12 @@ def pack(
 
 @main.command()
 @click.argument("submission", type=_PATH)
-@click.option(
-    "--manifest",
-    "manifests",
-    multiple=True,
-    help="Manifest file that the submission is for; shipped ones are found by the name that it gives.",
-)
+@manifest_option("  Not needed for shipped ones, whose names the submission holds.", "manifests", multiple=True)
 @truth_option
 @root_option
 @convention_option
 @jobs_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
+@json_option
 @click.pass_context
 def check(
     context: click.Context,

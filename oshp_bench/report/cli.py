@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from oshp_bench.console import DIRECTORY, FILE, Command
+from oshp_bench.console import (
+    DIRECTORY,
+    FILE,
+    Command,
+    convention_option,
+    jobs_option,
+    manifest_option,
+    out_option,
+    version_option,
+    way_option,
+)
 from oshp_bench.errors import OshpError
-from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.manifest import Manifest
@@ -98,21 +107,19 @@ class _Request:
 
 @click.command(cls=Command)
 @click.argument("predictions", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--manifest", "manifest_name", required=True, help="Manifest file, or the name of a shipped one.")
+@manifest_option(name="manifest_name", required=True)
 @click.option("--truth", type=FILE, help="Truth file; else the one beside the manifest, else built from --root.")
 @click.option("--root", type=DIRECTORY, help="Dataset folder, to build the truth from.")
-@click.option(
-    "--way", type=click.Choice(["k", "1"]), help="Score this way alone; its PNGs may lie in the folder itself."
-)
-@click.option("--convention", type=click.Choice(["default", "official-2023"]), default="default", show_default=True)
+@way_option("Score this way only; its PNGs may be in the folder itself.")
+@convention_option
 @click.option("--allow-missing", is_flag=True, help="Score missing predictions as all background.")
 @click.option(
     "--resamples", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="0 = no intervals."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the resampling.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
+@jobs_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--out", type=DIRECTORY, help="Write result.json, matrices.npz and pairs.csv there.")
+@out_option("Folder to write result.json, matrices.npz and pairs.csv to.")
 @click.option("--sheet", type=FILE, help="Draw k-way episodes, best to worst, as a PNG (needs --root).")
 @click.option(
     "--floor", "floors", type=click.Path(path_type=Path), multiple=True, help="Also show this result.json or folder."
@@ -121,7 +128,7 @@ class _Request:
     "--from-matrices", "matrix_files", type=FILE, multiple=True, help="Score matrices.npz instead of pictures."
 )
 @click.option("--report", type=FILE, help="Write all of it as one HTML page, with pictures where photos are at hand.")
-@click.version_option(__version__, prog_name="oshp-bench")
+@version_option
 def main(
     predictions: tuple[Path, ...],
     manifest_name: str,
