@@ -53,6 +53,8 @@ METHODS = {
         KnownMethod("amp", "AMP (Siam et al., ICCV 2019)", "amp.AMP"),
         KnownMethod("pfenet", "PFENet (Tian et al., TPAMI 2020)", "pfenet.PFENet", ways=("1",)),
         KnownMethod("eopnet", "EOP-Net (He et al., TPAMI 2023)", "eopnet.network.EOPNet"),
+        KnownMethod("panet", "PANet (Wang et al., ICCV 2019)", "panet.PANet"),
+        KnownMethod("sg-one", "SG-One (Zhang et al., TCYB 2020)", "sg_one.SGOne"),
         KnownMethod("eopnet-fg", "ours: EOP-Net with a foreground gate", "eopnet.foreground.EOPNetFG"),
     )
 }
