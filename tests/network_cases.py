@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from oshp_bench import Episodes, PredictionWriter, find_source
 from oshp_bench.baselines.card import Card, TrainedOn
-from oshp_bench.baselines.checkpoints import build, save_checkpoint
+from oshp_bench.baselines.checkpoints import build, load_checkpoint, save_checkpoint
 from oshp_bench.baselines.cli import main
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
 from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.episodes.episodes import Way
+from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, save_manifest
 
 WIDTH = 8
@@ -63,6 +65,15 @@ def write_files(folder: Path, manifest: Manifest) -> Path:
     save_drawn(folder / "k2.safetensors", card_of(manifest, "k", test_side=40), seed=2)
     save_drawn(folder / "1.safetensors", card_of(manifest, "1"))
     return folder
+
+
+def refusals(path: Path) -> tuple[str, ...]:
+    """The lines that a file is refused with; each names it and fits a line."""
+    with pytest.raises(OshpError) as caught:
+        load_checkpoint(path)
+    assert all("\n" not in each and len(each) < 600 for each in caught.value.problems)
+    assert caught.value.problems[0].startswith(str(path))
+    return caught.value.problems
 
 
 def begun(folder: Path, manifest: Manifest, root: Path, method: str | Path, way: Way, **use: Any) -> Path:

@@ -11,39 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from network_cases import card_of, save_drawn
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tiny import manifest_of
 
-from oshp_bench import Manifest, OshpError
-from oshp_bench.baselines.card import Card
-from oshp_bench.baselines.checkpoints import Checkpoint, load_checkpoint
+from oshp_bench import Manifest
+from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.datasets.images import IGNORE, read_mask, read_photo
-from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.episodes.episodes import WAYS
 from oshp_bench.parse.cli import main
-from oshp_bench.parse.overlay import overlay
-from oshp_bench.parse.own_photos import claimed, own_classes, read_names
 
 Pixels = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    """Classes hat 1, hair 2, shoes 3 are base, dress 5 and bag 7 novel; class ids lie below 8."""
-    return manifest_of(tiny_spec, tiny_root)
-
-
-@pytest.fixture(scope="module")
 def here(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints, an example, and photos."""
+    """Checkpoints, an example, and photos. The base classes are hat 1, hair 2, shoes 3; novel are dress 5 and bag 7."""
     folder = tmp_path_factory.mktemp("own")
     for way in WAYS:
         # Without screening, so that drawn weights parse into every class.
@@ -178,22 +164,6 @@ def test_a_one_way_network_parses_class_by_class(here: Path, tmp_path: Path) -> 
     assert claims.sum(0).max() > 1 and len(np.unique(together)) > 2, "weights for which it makes a difference"
 
 
-def test_claims_are_weighed_against_background() -> None:
-    """Six pixels of classes 1 and 2, by hand:
-
-    neither above background; 1 alone; both, 2 further; no human for either (the infinity of a gate or of screening);
-    1 alone, as background is out of the question for it; for both, where the better score wins.
-    """
-    inf = float("inf")
-    one = [[1.0, 0.0, 0.0, inf, -inf, -inf], [0.0, 3.0, 1.0, 5.0, 1.0, 2.0]]
-    two = [[1.0, 2.0, -4.0, inf, 0.0, -inf], [1.0, 1.0, -2.0, 5.0, -inf, 3.0]]
-    scores = [torch.tensor(each)[:, None] for each in (one, two)]
-    assert claimed(scores).tolist() == [[0, 1, 2, 0, 1, 2]]
-    # Differences that single precision loses beside a background that is very far away.
-    far = [torch.tensor([[-1e4], [each]])[:, None] for each in (0.5, 0.5001)]
-    assert claimed(far).tolist() == [[2]]
-
-
 def test_some_classes_may_be_chosen(here: Path, tmp_path: Path) -> None:
     result = parse(here, tmp_path, here / "a.png", "--class", 5, "--class", 2, "--class", 5, "--json")
     told = json.loads(result.stdout)
@@ -315,103 +285,6 @@ def test_a_mask_that_is_none_is_one_line(here: Path, tmp_path: Path, mask: Pixel
     result = parse(here, tmp_path / "out", here / "a.png", mask=str(path))
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith(f"error: {path}: ") and why in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "problems"),
-    [
-        ("5", ["--names: '' is no name of 1 to 40 printable characters, such as 5=cape"]),
-        ("0=a,255=b,x=c,-1=d,1000=e,²=f", ["is no class number; write 1 to 254, such as 5=cape"] * 6),
-        ("5=a,05=b", ["--names: the number 5 stands there twice"]),
-        ("5=a,6=a", ["--names: the name a stands there twice"]),
-        ("5=a\nb", ["is no name of 1 to 40 printable characters"]),
-        ("5=" + "a" * 41, ["is no name of 1 to 40 printable characters"]),
-        (",", ["is no class number", "is no name"] * 2),
-    ],
-)
-def test_names_that_are_none(text: str, problems: list[str]) -> None:
-    with pytest.raises(OshpError) as caught:
-        read_names(text)
-    # Equal problems of several members are told for each.
-    assert len(caught.value.problems) == len(problems)
-    for line, problem in zip(caught.value.problems, problems, strict=True):
-        assert problem in line and "\n" not in line
-
-
-def test_names_come_from_a_text_or_a_file(tmp_path: Path) -> None:
-    assert read_names("5=cape, 7 = top hat") == {5: "cape", 7: "top hat"}
-    (tmp_path / "n.toml").write_text('5 = "cape"\n"7" = "top hat"\n')
-    (tmp_path / "n.json").write_text('{"5": "cape", "7": "top hat"}')
-    for name in ("n.toml", "n.json"):
-        assert read_names(str(tmp_path / name)) == {5: "cape", 7: "top hat"}
-    for content, why in (
-        ("[1]", "no table of names"),
-        ('{"5": 7}', "7 is no name"),
-        ('{"5": "a", "5": "b"}', "stands there twice"),
-        ("[" * 100_000, "nested too deeply"),
-    ):
-        (tmp_path / "n.json").write_text(content)
-        with pytest.raises(OshpError, match=why):
-            read_names(str(tmp_path / "n.json"))
-    with pytest.raises(OshpError, match="cannot be read"):
-        read_names(str(tmp_path / "none.toml"))
-
-
-def checkpoint_of(manifest: Manifest | None, learned: set[int], count: int) -> Checkpoint:
-    card = Card("eopnet", "k", "b", 8, count, {}) if manifest is None else card_of(manifest, count=count)
-    return Checkpoint(card, torch.nn.Identity(), "c", "d", frozenset(learned))  # type: ignore[arg-type]
-
-
-@given(
-    numbers=st.sets(st.integers(1, 254), min_size=1, max_size=12),
-    learned=st.sets(st.integers(1, 17), max_size=14),
-)
-@settings(deadline=None)
-def test_every_class_gets_a_row_of_its_own_and_new_ones_none_with_a_memory(
-    numbers: set[int], learned: set[int]
-) -> None:
-    """With an authors' checkpoint, which knows ids alone."""
-    checkpoint = checkpoint_of(None, learned, 18)
-    new = numbers - learned
-    if len(new) > 17 - len(learned):
-        with pytest.raises(OshpError, match=f"{len(new)} classes of the mask are new to the network"):
-            own_classes(sorted(numbers), {}, checkpoint)
-        return
-    classes = own_classes(sorted(numbers), {}, checkpoint)
-    assert [each.number for each in classes] == sorted(numbers)
-    assert len({each.row for each in classes}) == len(classes)
-    for each in classes:
-        assert each.name == f"class {each.number}" and 0 < each.row < 18
-        assert each.learned == (each.number in learned) == (each.row in learned)
-        # What the network can call by its own number, it does.
-        assert each.row == each.number or each.number > 17
-
-
-def test_two_numbers_of_one_learned_class_are_refused(manifest: Manifest) -> None:
-    checkpoint = checkpoint_of(manifest, {1, 2, 3}, 8)
-    with pytest.raises(OshpError) as caught:
-        own_classes([1, 2, 9], {9: "hat", 2: "wig"}, checkpoint)
-    assert caught.value.problems == ("two numbers of the mask mean hat; give one of them another name with --names",)
-    assert [each.learned for each in own_classes([1, 2, 9], {9: "cap", 2: "hair"}, checkpoint)] == [True, True, False]
-
-
-def test_the_overlay_shows_photo_colours_outlines_and_legend() -> None:
-    photo = np.full((600, 400, 3), 200, np.uint8)
-    mask = np.zeros((600, 400), np.uint8)
-    mask[100:300, 100:300] = 9
-    drawn = np.asarray(overlay(photo, mask, {9: "hat", 11: "bag"}))
-    assert drawn.shape[1] == 400 and drawn.shape[0] > 600
-    assert (drawn[50, 50] == 200).all(), "background shows the photo"
-    colour = np.array(colour_of("hat"))
-    assert np.abs(drawn[200, 200] - (0.45 * 200 + 0.55 * colour)).max() <= 1
-    assert (drawn[100, 150] == colour).all() and (drawn[200, 100] == colour).all()
-    below = drawn[600:].reshape(-1, 3)
-    assert (below == colour).all(1).any()
-    assert not (below == np.array(colour_of("bag"))).all(1).any(), "the legend holds what was found"
-    # Small photos leave room for the legend, large ones are shrunk to be looked at.
-    assert overlay(photo[:5, :3], mask[:5, :3], {9: "hat"}).width == 320
-    large = np.zeros((10, 5000, 3), np.uint8)
-    assert overlay(large, large[..., 0], {9: "hat"}).width == 1280
 
 
 def test_help_needs_no_heavy_import() -> None:

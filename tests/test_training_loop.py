@@ -28,21 +28,9 @@ from oshp_bench.episodes.episodes import Episode, ImageCache
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.tailor.export import write_pack
-from oshp_bench.training.faults import explained
 from oshp_bench.training.loop import train
 from oshp_bench.training.photos import Pack
-from oshp_bench.training.settings import TrainSettings
 from oshp_bench.training.validation import validate, validation_pairs
-
-
-@pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 @pytest.fixture(scope="module")
@@ -372,40 +360,3 @@ def test_a_method_without_training_is_saved_as_it_is(
     outcome = trained(manifest, source, tmp_path, method="probe")
     assert (outcome.checkpoint.name, outcome.epoch, outcome.figure) == ("last.safetensors", 0, None)
     assert outcome.checkpoint.exists() and not (tmp_path / "metrics.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (
-            MemoryError(),
-            "out of memory; lower augmentation.crop (now 512), raise accumulate (now 1, of a batch of 2), set"
-            " precision=bfloat16, lower test_side (now native) if it was validation",
-        ),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "a process that makes samples was"),
-    ],
-)
-def test_what_the_machine_refuses_is_one_line(error: Exception, line: str) -> None:
-    def fails() -> None:
-        with explained(TrainSettings()):
-            raise error
-
-    (problem,) = refusal(fails)
-    assert problem.startswith(line) and "\n" not in problem
-
-
-def test_only_what_can_still_save_memory_is_named() -> None:
-    def fails(settings: TrainSettings) -> None:
-        with explained(settings):
-            raise MemoryError
-
-    kept = replace(TrainSettings(), accumulate=2, precision="bfloat16", model=EOPNetSettings(recompute=False))
-    assert refusal(lambda: fails(kept)) == (
-        "out of memory; lower augmentation.crop (now 512), set model.recompute=true, lower test_side (now native) if it"
-        " was validation",
-    )
-
-
-def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match="ours"), explained(TrainSettings()):
-        raise RuntimeError("ours")
