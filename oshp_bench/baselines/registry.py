@@ -51,6 +51,7 @@ METHODS = {
         KnownMethod("copy-support", "stretches the support's mask to the query's size", "floor.copy_support", "rule"),
         KnownMethod("prototype-matching", "nearest mean feature", "prototype_matching.PrototypeMatching", "frozen"),
         KnownMethod("amp", "AMP (Siam et al., ICCV 2019)", "amp.AMP"),
+        KnownMethod("ppnet", "PPNet (Liu et al., ECCV 2020)", "ppnet.PPNet", ways=("1",)),
         KnownMethod("pfenet", "PFENet (Tian et al., TPAMI 2020)", "pfenet.PFENet", ways=("1",)),
         KnownMethod("eopnet", "EOP-Net (He et al., TPAMI 2023)", "eopnet.network.EOPNet"),
         KnownMethod("panet", "PANet (Wang et al., ICCV 2019)", "panet.PANet"),
