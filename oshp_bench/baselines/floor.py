@@ -20,22 +20,12 @@ GRID = 128
 
 def background(_manifest: Manifest, _source: Source) -> Method:
     """The method that calls every pixel background."""
-    return parse_background
-
-
-def class_prior(manifest: Manifest, source: Source) -> Method:
-    """The method that gives every place its most frequent class; it reads all training masks."""
-    return ClassPrior.of_training_masks(manifest, source)
+    return lambda episode: np.zeros(episode.query_size, np.uint8)
 
 
 def copy_support(_manifest: Manifest, _source: Source) -> Method:
     """The method that takes the support's mask for the query's."""
     return parse_by_copy
-
-
-def parse_background(episode: Episode) -> Mask:
-    """Calls every pixel of the query background: uint8 [H, W]."""
-    return np.zeros(episode.query_size, np.uint8)
 
 
 def parse_by_copy(episode: Episode) -> Mask:
@@ -92,3 +82,6 @@ class ClassPrior:
         labels = np.array((0, *episode.classes), np.uint8)
         best = labels[np.concatenate((rest[None], asked)).argmax(axis=0)]
         return resize_nearest(best, *episode.query_size)
+
+
+class_prior = ClassPrior.of_training_masks

@@ -30,7 +30,7 @@ def overlay(photo: Photo, mask: Mask, names: Mapping[int, str]) -> Image.Image:
     small = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX), np.float32)
     labels = resize_nearest(mask, height, width)
     colours = np.zeros((256, 3), np.float32)
-    colours[list(names)] = [colour_of(each) for each in names.values()]
+    colours[list(names)] = [colour_of(name) for name in names.values()]
     outline = np.zeros(labels.shape, np.bool_)
     outline[1:] |= labels[1:] != labels[:-1]
     outline[:, 1:] |= labels[:, 1:] != labels[:, :-1]

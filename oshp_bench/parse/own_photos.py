@@ -37,7 +37,7 @@ class Example:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The classes in the mask, ascending."""
-        return tuple(each for each in np.flatnonzero(label_counts(self.mask)).tolist() if each not in (0, IGNORE))
+        return tuple(number for number in np.flatnonzero(label_counts(self.mask)).tolist() if number not in (0, IGNORE))
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ def read_names(text: str) -> dict[int, str]:
             raise OshpError(f'{path}: no table of names; write members such as "5" = "cape"')
         members, origin = list(table.items()), str(path)
     else:
-        parts = (each.partition("=") for each in text.split(","))
+        parts = (member.partition("=") for member in text.split(","))
         members, origin = [(number.strip(), name.strip()) for number, _, name in parts], "--names"
     problems = [f"{origin}: {problem}" for member in members for problem in _name_problems(*member)]
     raise_problems(problems)
     names = {int(number): name for number, name in members}
     for what, values in (("number", [int(number) for number, _ in members]), ("name", list(names.values()))):
-        twice = sorted({str(each) for each in values if values.count(each) > 1})
-        raise_problems(f"{origin}: the {what} {each} stands there twice" for each in twice)
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        raise_problems(f"{origin}: the {what} {value} stands there twice" for value in twice)
     return names
 
 
@@ -121,33 +121,33 @@ def own_classes(numbers: Sequence[int], names: Mapping[int, str], checkpoint: Ch
 
     Args:
         numbers: of the mask.
-        names: by number, as far as the user gave any.
+        names: by number, those that the user gave.
 
     Raises:
         OshpError: two numbers mean one learned class, or more classes are new than the network has rows for.
     """
     trained_on, learned, count = checkpoint.card.manifest, checkpoint.learned, checkpoint.card.count
-    known = {each.id: each.name for each in trained_on.classes} if trained_on else {}
-    row_of = {known[each]: each for each in learned if each in known}
-    called = {each: names.get(each) or known.get(each) or f"class {each}" for each in numbers}
+    known = {trained.id: trained.name for trained in trained_on.classes} if trained_on else {}
+    row_of = {known[row]: row for row in learned if row in known}
+    called = {number: names.get(number) or known.get(number) or f"class {number}" for number in numbers}
     rows = {
         number: row_of.get(name, number)
         for number, name in called.items()
         if name in row_of or (not known and number in learned)
     }
-    twice = sorted({called[each] for each in rows if list(rows.values()).count(rows[each]) > 1})
-    raise_problems(f"two numbers of the mask mean {each}; give one of them another name with --names" for each in twice)
-    free = [each for each in range(1, count) if each not in learned]
-    new = [each for each in numbers if each not in rows]
+    twice = sorted({called[number] for number, row in rows.items() if list(rows.values()).count(row) > 1})
+    raise_problems(f"two numbers of the mask mean {name}; give one of them another name with --names" for name in twice)
+    free = [row for row in range(1, count) if row not in learned]
+    new = [number for number in numbers if number not in rows]
     if len(new) > len(free):
         raise OshpError(
             f"{len(new)} classes of the mask are new to the network, which has room for {len(free)}; choose some of"
             " them with --class"
         )
-    kept = {each for each in new if each in free}
-    rest = iter(each for each in free if each not in kept)
-    placed = rows | {each: each if each in kept else next(rest) for each in new}
-    return tuple(OwnClass(each, called[each], placed[each], each in rows) for each in numbers)
+    kept = {number for number in new if number in free}
+    rest = iter(row for row in free if row not in kept)
+    placed = rows | {number: number if number in kept else next(rest) for number in new}
+    return tuple(OwnClass(number, called[number], placed[number], number in rows) for number in numbers)
 
 
 class ExampleParser:
@@ -157,16 +157,16 @@ class ExampleParser:
     several of them claim goes to one of them, see `claimed`.
 
     Args:
-        side: the longer side that photos are brought to, in pixels; None for native size.
+        side: the longer side that photos are resized to, in pixels; None for native size.
     """
 
     def __init__(self, checkpoint: Checkpoint, example: Example, classes: Sequence[OwnClass], side: int | None) -> None:
         self._method = NetworkMethod(checkpoint.network, side)
         self._together = "k" in checkpoint.network.ways
         self._example = example
-        self._classes = sorted(classes, key=lambda each: each.row)
+        self._classes = sorted(classes, key=lambda own: own.row)
         self._rows = np.zeros(256, np.uint8)
-        self._rows[[each.number for each in classes]] = [each.row for each in classes]
+        self._rows[[own.number for own in classes]] = [own.row for own in classes]
         self._rows[IGNORE] = IGNORE
 
     def __call__(self, name: str, photo: Photo) -> Mask:
@@ -175,12 +175,12 @@ class ExampleParser:
         Raises:
             OshpError: memory is too small.
         """
-        rows = tuple(each.row for each in self._classes)
+        rows = tuple(own.row for own in self._classes)
         if self._together:
             best = self._method.scores(self._shown(name, photo, rows)).argmax(0)
         else:
             best = claimed([self._method.scores(self._shown(name, photo, (row,))) for row in rows])
-        numbers = np.array([0, *(each.number for each in self._classes)], np.uint8)
+        numbers = np.array([0, *(own.number for own in self._classes)], np.uint8)
         return numbers.take(best.cpu().numpy())
 
     def _shown(self, name: str, photo: Photo, rows: tuple[int, ...]) -> _Shown:
@@ -193,15 +193,14 @@ class ExampleParser:
 def claimed(scores: Sequence[Tensor]) -> Tensor:
     """Which of several 1-way answers wins each pixel: int64 [H, W], 0 for background, i for scores[i - 1].
 
-    It is the one that is the furthest above its background; where background is out of the question for all, the
-    highest.
+    The winner is the furthest above its background; where background is impossible for all, the highest.
 
     Args:
         scores: float [2, H, W] each, background first.
     """
     claims = []
     # In double precision, as a method may put what is out of the question very far away.
-    for background, foreground in (each.double() for each in scores):
+    for background, foreground in (score.double() for score in scores):
         claims.append(torch.where(background.isneginf(), foreground, foreground - background))
     return torch.stack([torch.zeros_like(claims[0]), *claims]).argmax(0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from oshp_bench.baselines.backbones import BACKBONES
-from oshp_bench.baselines.registry import named
+from oshp_bench.baselines.registry import REFERENCE, named
 from oshp_bench.baselines.settings import as_toml
 from oshp_bench.console import (
     FILE,
@@ -39,7 +39,7 @@ _HELP = "\n\n".join(
 @root_option
 @click.option("--pack", type=FILE, help="Read training images from this file, written by oshp-tailor --pack.")
 @way_option("Train for k-way or 1-way parsing.  [default: the method's usual way]")
-@click.option("--method", help="What to train; see below.  [default: eopnet]")
+@click.option("--method", help=f"What to train; see below.  [default: {REFERENCE}]")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
