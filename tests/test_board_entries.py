@@ -10,6 +10,7 @@ from board_cases import CARD, document, write
 
 from oshp_bench.errors import OshpError
 from oshp_bench.leaderboard.entries import load_entries
+from oshp_bench.metrics.result_file import load_result
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -24,17 +25,18 @@ def problems(*paths: Path) -> list[str]:
 def test_the_projects_own_results_are_entries() -> None:
     entries, notes = load_entries([RESULTS / "ccp"])
     floor = [entry for entry in entries if entry.is_floor]
-    assert {(entry.name, entry.manifest) for entry in floor} >= {
+    assert {(entry.name, entry.manifest.name) for entry in floor} >= {
         (method, f"ccp_fold{fold}{rule}")
         for method in ("background", "class-prior", "copy-support")
         for fold in (1, 2)
         for rule in ("", "_balanced")
     }
     assert notes == ()
-    (one,) = (entry for entry in floor if (entry.name, entry.manifest) == ("copy-support", "ccp_fold1"))
+    (one,) = (entry for entry in floor if (entry.name, entry.manifest.name) == ("copy-support", "ccp_fold1"))
     assert one.ways == ("k", "1")
-    assert one.figures["kway/novel_miou"].value == pytest.approx(0.2197, abs=5e-5)
-    assert (one.fold, one.protocol, one.pairs, one.queries, one.missing) == (1, "official", 1650, 110, 0)
+    assert one.result.figures["kway/novel_miou"].value == pytest.approx(0.2197, abs=5e-5)
+    assert (one.fold, one.manifest.protocol, one.manifest.pairs, one.manifest.queries) == (1, "official", 1650, 110)
+    assert not one.result.missing
 
 
 def test_a_card_says_whose_a_result_is(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_only_results_are_taken_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "predictions.json").write_text('{"format": "oshp-predictions/1"}')
     (tmp_path / "matrices.npz").touch()
     (only,) = load_entries([tmp_path, tmp_path / "result.json"])[0]
-    assert only.path == tmp_path / "result.json"
+    assert only.result.path == tmp_path / "result.json"
     assert only.matrices == tmp_path / "matrices.npz"
 
 
@@ -80,7 +82,7 @@ def test_the_same_result_is_shown_once_and_reported(tmp_path: Path) -> None:
     first = write(tmp_path / "a.json", document())
     write(tmp_path / "b.json", document())
     entries, notes = load_entries([tmp_path])
-    assert [entry.path for entry in entries] == [first]
+    assert [entry.result.path for entry in entries] == [first]
     assert notes == (f"{tmp_path / 'b.json'}: the same result as {first}; it is shown once",)
 
 
@@ -133,6 +135,11 @@ def test_results_are_missed_where_there_are_none(tmp_path: Path) -> None:
     assert problems(tmp_path) == [f"{tmp_path}: no result there; oshp-score --out writes result.json"]
 
 
+def test_a_tool_that_is_not_ours_wrote_no_result(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", {**document(), "tool": "<b>mine</b>"})
+    assert problems(tmp_path) == [f"{tmp_path / 'a.json'}: tool '<b>mine</b>' is not written as ours are"]
+
+
 @pytest.mark.parametrize(
     ("table", "member", "value", "what"),
     [
@@ -142,6 +149,7 @@ def test_results_are_missed_where_there_are_none(tmp_path: Path) -> None:
         ("manifest", "version", "1.0", "version '1.0' is not written as ours are"),
         ("predictions", "digest", 7, "digest is 7, not a text"),
         ("options", "level", 95, "level is 95, not between 0 and 1"),
+        ("figures", "kway/later", {"value": 2, "low": None, "high": None}, "value is 2, not a fraction from 0 to 1"),
         ("predictions", "missing", {"k": "0001"}, "k is '0001', not a list of texts"),
     ],
 )
@@ -158,7 +166,7 @@ def test_members_that_a_board_needs_are_checked(
 def test_numbers_of_a_result_are_those_of_its_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", document(figure=1 / 3))
     assert (
-        load_entries([path])[0][0].figures["1way/bi_miou"].value
+        load_entries([path])[0][0].result.figures["1way/bi_miou"].value
         == json.loads(path.read_text())["figures"]["1way/bi_miou"]["value"]
     )
 
@@ -166,6 +174,8 @@ def test_numbers_of_a_result_are_those_of_its_file(tmp_path: Path) -> None:
 def test_what_nobody_asked_for_does_no_harm(tmp_path: Path) -> None:
     content = document(None, predictions={"method": ""})
     content["figures"]["kway/novel_miou"] = {"value": 1, "low": 0, "high": 1, "note": "more"}
+    content["figures"]["kway/of_a_later_version"] = {"value": 1, "low": 0, "high": 1}
     write(tmp_path / "from a friend" / "a.json", content)
     (entry,) = load_entries([tmp_path])[0]
-    assert (entry.name, entry.figures["kway/novel_miou"].value) == ("from a friend", 1)
+    assert (entry.name, entry.result.figures["kway/novel_miou"].value) == ("from a friend", 1)
+    assert "kway/of_a_later_version" not in load_result(entry.result.path).figures

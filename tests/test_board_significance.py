@@ -22,7 +22,7 @@ from oshp_bench.leaderboard.entries import load_entries
 from oshp_bench.leaderboard.significance import with_tests
 from oshp_bench.leaderboard.standings import Row, known_manifests, standings
 from oshp_bench.metrics import Matrices, Resampling, Result, compare, save_matrices, score_matrices
-from oshp_bench.metrics.result import save_result
+from oshp_bench.metrics.result_file import save_result
 
 NAMES = ("good", "middling", "poor")
 

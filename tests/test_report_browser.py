@@ -46,7 +46,7 @@ def pages(tiny_spec: Spec, tiny_root: Path, tmp_path_factory: pytest.TempPathFac
     results = [scored(bench, path) for path in sets]
     source = find_source(tiny_spec.dataset, tiny_root)
     found = [open_predictions(path, None, bench.manifest) for path in sets]
-    floors = [("floor " + "y" * 300, results[1].to_json())]
+    floors = [("floor " + "y" * 300, results[1])]
     one = report_html(
         results[0], floors=floors, gallery=Gallery(bench.truth, (found[0],), source), command="oshp-score " + "x" * 900
     )

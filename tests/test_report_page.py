@@ -212,7 +212,7 @@ def test_what_is_missing_is_said(bench: Bench, tmp_path: Path) -> None:
 
 def test_names_of_unknown_origin_do_no_harm(bench: Bench, sets: tuple[Path, Path]) -> None:
     results = [scored(bench, path) for path in sets]
-    floor = (EVIL[:90] + "floor", results[0].to_json())
+    floor = (EVIL[:90] + "floor", results[0])
     page = check_alone(report_html(results, names=(EVIL, "$x^2$ \u6f22\u5b57"), floors=[floor], command=EVIL))
     assert "�<script>alert(1)</script>" in page.text
     assert "{{ 7 * 7 }}" in page.text

@@ -18,7 +18,7 @@ from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest, readable_json
 from oshp_bench.leaderboard.submissions import Task, check, pack
 from oshp_bench.metrics import load_matrices, save_matrices, score_matrices
-from oshp_bench.metrics.result import load_result, save_result
+from oshp_bench.metrics.result_file import SavedResult, load_result, save_result
 from oshp_bench.version import __version__
 
 CARD_JSON = {**CARD, "code": None, "description": None}
@@ -231,7 +231,7 @@ def document(benches: list[Bench], submission: Path, tmp_path: Path) -> dict[str
     return found
 
 
-def loaded(document: dict[str, Any], path: Path) -> dict[str, Any]:
+def loaded(document: dict[str, Any], path: Path) -> SavedResult:
     """What load_result gives for a document whose digest fits."""
     content = {key: value for key, value in document.items() if key not in ("digest", "run")}
     path.write_text(readable_json({**content, "digest": content_digest(content)}))
@@ -240,7 +240,9 @@ def loaded(document: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def test_a_result_carries_the_card_under_its_digest(document: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    assert load_result(path)["method"] == document["method"] == CARD_JSON
+    card = load_result(path).card
+    assert card is not None
+    assert card.to_json() == document["method"] == CARD_JSON
     path.write_text(path.read_text().replace("ResNet-50", "ResNet-18"))
     with pytest.raises(OshpError, match="the digest does not fit the content"):
         load_result(path)
@@ -250,7 +252,8 @@ def test_a_result_carries_the_card_under_its_digest(document: dict[str, Any], tm
 def test_a_result_from_before_there_were_cards(document: dict[str, Any], tmp_path: Path, said: str, name: str) -> None:
     del document["method"]
     document["predictions"]["method"] = said
-    assert loaded(document, tmp_path / "old.json")["method"] == {"name": name}
+    old = loaded(document, tmp_path / "old.json")
+    assert (old.method_name, old.card, old.document["method"]) == (name, None, {"name": name})
 
 
 @pytest.mark.parametrize(

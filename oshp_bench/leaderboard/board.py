@@ -46,7 +46,7 @@ def write_board(
     written = _write_reports(with_report, known, manifests, out) if with_report else ()
     for table in standings:
         write_text(out / _TABLES / f"{table.key}.csv", tables.as_csv([table]))
-    links = {entry.digest: f"{_REPORTS}/{_report_name(entry)}" for entry in with_report}
+    links = {entry.result.digest: f"{_REPORTS}/{_report_name(entry)}" for entry in with_report}
     write_text(out / "index.html", _page(standings, links))
     return written
 
@@ -54,30 +54,30 @@ def write_board(
 def _entries(standings: Iterable[Standing]) -> list[Entry]:
     """The results in some tables, each once."""
     rows = (row for table in standings for row in table.rows)
-    return list({entry.digest: entry for row in rows for entry in row.entries.values()}.values())
+    return list({entry.result.digest: entry for row in rows for entry in row.entries.values()}.values())
 
 
 def _write_reports(
     wanted: Sequence[Entry], known: Sequence[Entry], manifests: Mapping[str, Manifest], out: Path
 ) -> tuple[Path, ...]:
     from oshp_bench.metrics.intervals import Resampling
-    from oshp_bench.metrics.result import load_result, score_matrices
+    from oshp_bench.metrics.result import score_matrices
+    from oshp_bench.metrics.result_file import same_test
     from oshp_bench.report import check_report_extra, report_html
 
     check_report_extra()
     floor = [entry for entry in known if entry.is_floor]
     written = []
     for entry in progress(wanted, "reports", total=len(wanted)):
-        manifest = manifests[entry.test_digest]
+        manifest = manifests[entry.manifest.test_digest]
         matrices = load_scored(entry, manifest).matrices
         result = score_matrices(
-            manifest, matrices, convention=entry.convention, resampling=Resampling(level=entry.level)
+            manifest, matrices, convention=entry.result.convention, resampling=Resampling(level=entry.result.level)
         )
         beside = [
-            (each.name, load_result(each.path))
-            for each in floor
-            if each.digest != entry.digest
-            and (each.test_digest, each.convention) == (entry.test_digest, entry.convention)
+            (other.name, other.result)
+            for other in floor
+            if other is not entry and same_test(other.result, entry.result)
         ]
         path = out / _REPORTS / _report_name(entry)
         write_text(path, report_html(result, names=[entry.name], floors=beside))
@@ -86,7 +86,7 @@ def _write_reports(
 
 
 def _report_name(entry: Entry) -> str:
-    return f"{entry.manifest}-{entry.digest[7:19]}.html"
+    return f"{entry.manifest.name}-{entry.result.digest[7:19]}.html"
 
 
 def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:

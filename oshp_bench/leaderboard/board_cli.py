@@ -173,6 +173,7 @@ def _standings(
     for note in notes:
         click.echo(f"note: {note}", err=True)
     known = known_manifests(entries, manifests)
-    for name in sorted({f"{each.manifest} {each.version}" for each in entries if each.test_digest not in known}):
+    unknown = (entry.manifest for entry in entries if entry.manifest.test_digest not in known)
+    for name in sorted({f"{manifest.name} {manifest.version}" for manifest in unknown}):
         click.echo(f"note: {name}: not at hand; give --manifest to have its results checked and tested", err=True)
     return entries, known, with_tests(standings(entries, known, published=published), known)

@@ -2,78 +2,70 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from oshp_bench.datasets.labels import NAME_PATTERN, VERSION_PATTERN
+from oshp_bench.baselines.registry import named
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import content_digest, read_json
-from oshp_bench.metrics.counting import CONVENTIONS
 from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.method_card import MethodCard
-from oshp_bench.metrics.result import FORMAT, Figure, load_result
-from oshp_bench.untrusted import Reader, shown
+from oshp_bench.metrics.result import RESULT_FORMAT
+from oshp_bench.metrics.result_file import SavedResult, ScoredManifest, load_result
+from oshp_bench.untrusted import shown
 
 MOST_FILES = 20_000
-# What learns nothing: the floor of every table.
-FLOOR = ("background", "class-prior", "copy-support")
 _OURS = "oshp-"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A result, as far as a board shows it.
+    """A result on a board.
 
     Attributes:
-        path: the result file.
-        digest: of the result.
-        name: the method's.
-        card: what its submission says of the method; None where there was none.
+        result: without its document, and with only the figures of HEADLINE.
+        name: the method's; where the result says none, that of the result's folder.
         identity: equal for the results of one method: a digest of all that is said of it.
-        protocol: the sampling rule's name, "" if the manifest has none.
-        pairs, queries: how many were scored.
-        predictions: the digest of the predictions.
-        figures: of HEADLINE, those that the result has.
-        level: of the intervals, 0..1.
-        missing: predictions that were missing and count as background.
-        tool: name and version of the scorer.
         matrices: the file of per-pair matrices beside the result, if there is one.
     """
 
-    path: Path
-    digest: str
+    result: SavedResult
     name: str
-    card: MethodCard | None
     identity: str
-    dataset: str
-    manifest: str
-    version: str
-    test_digest: str
-    fold: int
-    protocol: str
-    convention: str
-    predictions: str
-    pairs: int
-    queries: int
-    figures: Mapping[str, Figure]
-    level: float
-    missing: int
-    tool: str
     matrices: Path | None
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        """The ways that were scored: "k", "1" or both."""
-        return tuple(way for way, names in HEADLINE.items() if self.figures.keys() & set(names))
+    def manifest(self) -> ScoredManifest:
+        """What the result was scored on."""
+        return self.result.manifest
+
+    @property
+    def fold(self) -> int:
+        """The fold that it was scored on."""
+        return self.manifest.fold
+
+    @property
+    def test(self) -> tuple[int, str, int]:
+        """Fold, test digest and number of pairs: equal if two entries were scored on the same pairs."""
+        return self.fold, self.manifest.test_digest, self.manifest.pairs
+
+    @property
+    def card(self) -> MethodCard | None:
+        """What its submission says of the method; None where there was none."""
+        return self.result.card
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """The ways that were scored."""
+        return tuple(way for way, names in HEADLINE.items() if self.result.figures.keys() & set(names))
 
     @property
     def is_floor(self) -> bool:
-        """Whether this is a method of the floor; one that brings a card is somebody's own."""
-        return self.card is None and self.name in FLOOR
+        """Whether this is one of our methods that learn nothing; one that brings a card is somebody's own."""
+        return self.card is None and self.name in named("rule")
 
 
 def load_entries(paths: Sequence[Path]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
@@ -119,18 +111,27 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
 
 def _load(path: Path) -> Entry | None:
     try:
-        document = load_result(path)
+        result = load_result(path)
     except OshpError:
         said = _format_of(path)
         kind = said.partition("/")[0]
-        if kind == FORMAT.partition("/")[0] and said != FORMAT:
+        if kind == RESULT_FORMAT.partition("/")[0] and said != RESULT_FORMAT:
             raise OshpError(
-                f"{path}: is {shown(said)}, and this version reads {FORMAT}; use the oshp-bench that wrote it, or newer"
+                f"{path}: is {shown(said)}, and this version reads {RESULT_FORMAT}; use the oshp-bench that wrote it,"
+                " or newer"
             ) from None
-        if kind.startswith(_OURS) and said != FORMAT:
+        if kind.startswith(_OURS) and said != RESULT_FORMAT:
             return None
         raise
-    return _entry(path, document)
+    shown_figures = {name: result.figures[name] for name in chain(*HEADLINE.values()) if name in result.figures}
+    if not shown_figures:
+        raise OshpError(f"{path}: has none of the figures that a board shows")
+    folder = path.resolve().parent
+    name = result.method_name or _printable(folder.name)
+    about = result.card.to_json() if result.card else [result.method_name, result.method_name or str(folder)]
+    # A board may hold thousands of results, so it keeps only what it shows of each.
+    kept = replace(result, document={}, figures=shown_figures)
+    return Entry(kept, name, content_digest(about), _matrices_beside(path))
 
 
 def _format_of(path: Path) -> str:
@@ -140,51 +141,6 @@ def _format_of(path: Path) -> str:
     except OshpError:
         return ""
     return str(document.get("format", "")) if isinstance(document, dict) else ""
-
-
-def _entry(path: Path, document: dict[str, Any]) -> Entry:
-    reader = Reader(document, str(path))
-    manifest, options, predictions = (reader.table(key) for key in ("manifest", "options", "predictions"))
-    convention, level = options.text("convention"), options.everything().get("level")
-    options.wrong_if(convention not in CONVENTIONS, f"convention {shown(convention)} is not known here")
-    options.wrong_if(not isinstance(level, float) or not 0 < level < 1, f"level is {shown(level)}, not between 0 and 1")
-    said, figures = document["method"], document["figures"]
-    name = said.get("name")
-    entry = Entry(
-        path=path,
-        digest=reader.text("digest"),
-        name=name or _printable(path.resolve().parent.name),
-        card=MethodCard(**{key: said.get(key) for key in MethodCard.__dataclass_fields__}) if len(said) > 1 else None,
-        identity=content_digest(said if name else str(path.resolve().parent)),
-        dataset=_text(manifest, "dataset", NAME_PATTERN),
-        manifest=_text(manifest, "name", NAME_PATTERN),
-        version=_text(manifest, "version", VERSION_PATTERN),
-        test_digest=_text(manifest, "test_digest", _DIGEST),
-        fold=manifest.integer("fold", least=1, most=99),
-        protocol="" if manifest.absent("protocol") else _text(manifest, "protocol", NAME_PATTERN),
-        convention=convention,
-        predictions=_text(predictions, "digest", _DIGEST),
-        pairs=manifest.integer("pairs", least=0),
-        queries=manifest.integer("queries", least=0),
-        figures={name: _figure(figures[name]) for names in HEADLINE.values() for name in names if name in figures},
-        level=level if isinstance(level, float) else 0.0,
-        missing=sum(len(names) for _, names in predictions.table("missing").lists_of_text()),
-        tool=_printable(reader.text("tool")),
-        matrices=_matrices_beside(path),
-    )
-    reader.wrong_if(not entry.ways, "has none of the figures that a board shows")
-    raise_problems(reader.problems)
-    return entry
-
-
-def _figure(said: Mapping[str, Any]) -> Figure:
-    return Figure(said["value"], said["low"], said["high"])
-
-
-def _text(reader: Reader, key: str, pattern: re.Pattern[str]) -> str:
-    value = reader.text(key)
-    reader.wrong_if(value and not pattern.fullmatch(value), f"{key} {shown(value)} is not written as ours are")
-    return value
 
 
 def _printable(text: str) -> str:
@@ -201,9 +157,10 @@ def _without_copies(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[
     kept: dict[str, Entry] = {}
     notes: list[str] = []
     for entry in entries:
-        first = kept.setdefault(entry.digest, entry)
+        digest = entry.result.digest
+        first = kept.setdefault(digest, entry)
         if first is not entry:
-            notes.append(f"{entry.path}: the same result as {first.path}; it is shown once")
+            notes.append(f"{entry.result.path}: the same result as {first.result.path}; it is shown once")
         if entry.matrices and not first.matrices:
-            kept[entry.digest] = entry
+            kept[digest] = entry
     return tuple(kept.values()), tuple(notes)

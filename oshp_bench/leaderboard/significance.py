@@ -25,14 +25,17 @@ def load_scored(entry: Entry, manifest: Manifest) -> Result:
     """
     assert entry.matrices is not None
     matrices, convention = load_matrices(entry.matrices, manifest)
-    if (matrices.digest, convention) != (entry.predictions, entry.convention):
-        raise OshpError(f"{entry.matrices}: matrices of other predictions than {entry.path}; score again with --out")
+    if (matrices.digest, convention) != (entry.result.predictions, entry.result.convention):
+        raise OshpError(
+            f"{entry.matrices}: matrices of other predictions than {entry.result.path}; score again with --out"
+        )
     result = score_matrices(manifest, matrices, convention=convention, resampling=Resampling(0))
-    for name, figure in entry.figures.items():
+    for name, figure in entry.result.figures.items():
         found = result.figures.get(name, Figure(None)).value
         if found != figure.value:
             raise OshpError(
-                f"{entry.path}: says {name} {figure.value}, its matrices give {found}; score the predictions again"
+                f"{entry.result.path}: says {name} {figure.value}, its matrices give {found}; score the predictions"
+                " again"
             )
     return result
 
@@ -69,7 +72,7 @@ def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: l
         for fold, entry in row.entries.items():
             if table.known and entry.matrices:
                 try:
-                    scored[fold] = _one_way(load_scored(entry, manifests[entry.test_digest]), table.way)
+                    scored[fold] = _one_way(load_scored(entry, manifests[entry.manifest.test_digest]), table.way)
                 except OshpError as error:
                     problems.extend(error.problems)
         tests = [

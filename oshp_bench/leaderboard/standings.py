@@ -76,8 +76,8 @@ class Row:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know of the row's figures."""
-        missing = sum(entry.missing for entry in self.entries.values())
-        levels = sorted({entry.level for entry in self.entries.values()} - {0.95})
+        missing = sum(len(names) for entry in self.entries.values() for names in entry.result.missing.values())
+        levels = sorted({entry.result.level for entry in self.entries.values()} - {0.95})
         said = {
             f"{missing:,} predictions are missing and count as background": missing,
             f"intervals of {' and '.join(f'{100 * level:g}' for level in levels)} %": levels,
@@ -138,7 +138,7 @@ def known_manifests(entries: Iterable[Entry], given: Sequence[str]) -> dict[str,
         OshpError: one of them cannot be read.
     """
     shipped = shipped_manifests()
-    wanted = [shipped[name] for name in sorted({entry.manifest for entry in entries}) if name in shipped]
+    wanted = [shipped[name] for name in sorted({entry.manifest.name for entry in entries}) if name in shipped]
     loaded = [*map(load_manifest, wanted), *map(load_manifest, given)]
     return {manifest.test_digest: manifest for manifest in reversed(loaded)}
 
@@ -182,30 +182,32 @@ def _comparable(entries: Iterable[Entry], manifests: Mapping[str, Manifest]) -> 
     groups: defaultdict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
         known = _manifest_of(entry, manifests) is not None
-        groups[entry.dataset, entry.protocol, entry.version, entry.convention, known].append(entry)
+        scored = entry.manifest
+        groups[scored.dataset, scored.protocol, scored.version, entry.result.convention, known].append(entry)
     for group in groups.values():
         yield from _apart(group, list(manifests))
 
 
 def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | None:
     """An entry's manifest, if it is at hand and the entry is what it says: a score of that manifest's test pairs."""
-    manifest = manifests.get(entry.test_digest)
+    said = entry.manifest
+    manifest = manifests.get(said.test_digest)
     if manifest is None:
         return None
     rule = manifest.protocol.get("name", "")
     held = (manifest.dataset.name, rule, manifest.version, manifest.fold, len(manifest.pairs))
-    return manifest if held == (entry.dataset, entry.protocol, entry.version, entry.fold, entry.pairs) else None
+    return manifest if held == (said.dataset, said.protocol, said.version, said.fold, said.pairs) else None
 
 
 def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], bool]]:
     """Splits a group so that every fold has one set of test pairs: known ones first, then those with most results."""
-    uses = Counter((entry.fold, entry.test_digest, entry.pairs) for entry in group)
+    uses = Counter(entry.test for entry in group)
     place_of = {digest: place for place, digest in enumerate(order)}
     ranked = sorted(uses, key=lambda use: (place_of.get(use[1], len(order)), -uses[use], use))
     places = {use: sum(other[0] == use[0] for other in ranked[:rank]) for rank, use in enumerate(ranked)}
     of_place: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
     for entry in group:
-        place = places[entry.fold, entry.test_digest, entry.pairs]
+        place = places[entry.test]
         # Nothing says which of two sets of pairs of one fold belongs to which of another; the first ones stay together.
         of_place[place, entry.fold if place else 0].append(entry)
     for (place, _), apart in sorted(of_place.items(), key=lambda item: item[0]):
@@ -215,7 +217,7 @@ def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], 
 def _tables(
     group: list[Entry], apart: bool, manifests: Mapping[str, Manifest], papers: Sequence[PublishedTable]
 ) -> Iterator[Standing]:
-    first = group[0]
+    first = group[0].manifest
     spec = load_spec(first.dataset) if first.dataset in builtin_specs() else None
     folds = tuple(sorted(spec.folds if spec else {entry.fold for entry in group}))
     held = [manifest for entry in group if (manifest := _manifest_of(entry, manifests))]
@@ -232,12 +234,10 @@ def _tables(
             title=title,
             protocol=first.protocol,
             version=first.version,
-            convention=first.convention,
+            convention=group[0].result.convention,
             way=way,
             folds=folds,
-            tests={
-                entry.fold: (entry.test_digest, entry.pairs) for entry in sorted(group, key=lambda entry: entry.fold)
-            },
+            tests={fold: (digest, pairs) for fold, digest, pairs in sorted(entry.test for entry in group)},
             known=bool(held),
             apart=apart or not held,
             rows=_ranked(rows, names, folds),
@@ -279,7 +279,7 @@ def _row(entries: Mapping[int, Entry], folds: Sequence[int], names: Sequence[str
     cells: dict[tuple[str, int | None], Cell] = {}
     for name in names:
         for fold, entry in entries.items():
-            figure = entry.figures.get(name)
+            figure = entry.result.figures.get(name)
             if figure and figure.value is not None:
                 cells[name, fold] = Cell(figure.value, figure.low, figure.high)
         values = [cells[name, fold].value for fold in folds if (name, fold) in cells]
@@ -310,20 +310,23 @@ def _ranked(rows: Iterable[Row], names: Sequence[str], folds: Sequence[int]) -> 
 
     rows = sorted(rows, key=rank)
     times = Counter(row.name for row in rows if row.kind != "published")
-    owners: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    owners: defaultdict[tuple[int, str], dict[str, None]] = defaultdict(dict)
     for row in rows:
-        for entry in row.entries.values():
-            # Of figures that were counted from arrays there is no digest.
-            if entry.predictions:
-                owners[f"{entry.fold} {entry.predictions}"][row.name] = None
-    return tuple(replace(row, namesakes=times.get(row.name, 1), twins=_others(row, owners)) for row in rows)
+        for predictions in _predictions(row):
+            owners[predictions][row.name] = None
+    return tuple(replace(row, namesakes=times.get(row.name, 1), twins=_twins(row, owners)) for row in rows)
 
 
-def _others(row: Row, owners: Mapping[str, Mapping[str, None]]) -> tuple[str, ...]:
-    """Who else gave a row's predictions."""
-    keys = [f"{entry.fold} {entry.predictions}" for entry in row.entries.values() if entry.predictions]
-    return tuple(dict.fromkeys(name for key in keys for name in owners[key] if name != row.name))
+def _predictions(row: Row) -> list[tuple[int, str]]:
+    """Fold and digest of a row's predictions; figures that were counted from arrays have no digest."""
+    return [(fold, entry.result.predictions) for fold, entry in row.entries.items() if entry.result.predictions]
+
+
+def _twins(row: Row, owners: Mapping[tuple[int, str], Mapping[str, None]]) -> tuple[str, ...]:
+    """The names of other rows with a row's predictions."""
+    names = (name for predictions in _predictions(row) for name in owners[predictions])
+    return tuple(dict.fromkeys(name for name in names if name != row.name))
 
 
 def _digests(row: Row) -> tuple[str, ...]:
-    return tuple(entry.digest for entry in row.entries.values())
+    return tuple(entry.result.digest for entry in row.entries.values())

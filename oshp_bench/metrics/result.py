@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-
 from oshp_bench.episodes.episodes import WAYS, way_key
-from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.files import content_digest, read_json, readable_json, write_text
+from oshp_bench.errors import OshpError
+from oshp_bench.files import content_digest
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics.counting import DEFAULT
@@ -31,12 +27,10 @@ from oshp_bench.metrics.intervals import (
     resampled_figures,
 )
 from oshp_bench.metrics.matrices import Matrices, count_predictions
-from oshp_bench.metrics.method_card import method_card, name_problem
 from oshp_bench.metrics.scores import Statistics, statistics
-from oshp_bench.untrusted import Reader, shown
 from oshp_bench.version import __version__
 
-FORMAT = "oshp-result/1"
+RESULT_FORMAT = "oshp-result/1"
 
 
 @dataclass(frozen=True)
@@ -94,10 +88,26 @@ class Result:
         """The method's card as JSON; of predictions that are no submission, the name alone, None if nobody said it."""
         return self.matrices.card.to_json() if self.matrices.card else {"name": self.matrices.method or None}
 
+    @property
+    def method_name(self) -> str | None:
+        """The method's name, None if nobody said it."""
+        name: str | None = self.method["name"]
+        return name
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """to_json(), made once."""
+        return self.to_json()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the result, which its file carries."""
+        return str(self.document["digest"])
+
     def to_json(self) -> dict[str, Any]:
         """The result as JSON, "format": "oshp-result/1"; the same input gives the same bytes on any machine."""
         content = {
-            "format": FORMAT,
+            "format": RESULT_FORMAT,
             "signature": self.signature,
             "manifest": {
                 "name": self.manifest.name,
@@ -128,7 +138,7 @@ class Result:
             "diagnosis": self.diagnosis,
             "tool": f"oshp-bench {__version__}",
         }
-        return {"format": FORMAT, "digest": content_digest(content), **content}
+        return {"format": RESULT_FORMAT, "digest": content_digest(content), **content}
 
 
 def score(
@@ -221,58 +231,6 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
             }
             differences |= paired_differences(observed, a, b, first.resampling)
     return differences
-
-
-def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
-    """Writes a result; `run` (timings, machine) stands beside it and is not covered by its digest."""
-    machine = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-        "platform": platform.platform(),
-    }
-    write_text(path, readable_json({**result.to_json(), "run": {**machine, **run}}))
-
-
-def load_result(path: Path) -> dict[str, Any]:
-    """Reads a result file of unknown origin as JSON and checks format, digest, and the members that tables show.
-
-    Older results have no "method"; it is added here, after the digest was checked.
-
-    Raises:
-        OshpError: not a result, or damaged.
-    """
-    document = read_json(path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise OshpError(f'{path}: not a result (its "format" is not "{FORMAT}")')
-    content = {key: value for key, value in document.items() if key not in ("digest", "run")}
-    if document.get("digest") != content_digest(content):
-        raise OshpError(f"{path}: the digest does not fit the content; the file was edited or damaged, score again")
-    reader = Reader(document, str(path))
-    predictions = reader.table("predictions").everything()
-    document.setdefault("method", {"name": predictions.get("method") or None})
-    method = reader.table("method")
-    if len(method) > 1:
-        method_card(method)
-    elif problem := name_problem(method.everything().get("name")) if "name" in method else "is missing":
-        method.wrong(f"name {problem}")
-    for table, keys in (("manifest", ("name", "version", "test_digest")), ("options", ("convention",))):
-        member = reader.table(table)
-        for key in keys:
-            member.text(key)
-    for each in reader.tables("classes"):
-        each.integer("id", least=0, most=253)
-        each.text("name")
-        each.text("role")
-    figures = reader.table("figures")
-    for name in figures:
-        figure = figures.table(name)
-        for key in ("value", "low", "high"):
-            value = figure.everything().get(key, "missing")
-            number = value is None or (type(value) in (int, float) and 0 <= value <= 1)
-            figure.wrong_if(not number, f"{key} is {shown(value)}, not a fraction from 0 to 1")
-    raise_problems(reader.problems)
-    return document
 
 
 def per_pair_csv(result: Result) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oshp_bench.manifest.truth import Truth
     from oshp_bench.metrics.intervals import Difference, Resampling
     from oshp_bench.metrics.result import Result
+    from oshp_bench.metrics.result_file import AnyResult
     from oshp_bench.report.examples import Gallery
 
 FORMATS = ("table", "json", "csv", "latex", "markdown")
@@ -86,23 +87,20 @@ class _Request:
         seconds = {"counting": round(counted - started, 3), "figures": round(time.perf_counter() - counted, 3)}
         return result, {"predictions": click.format_filename(path), "jobs": self.jobs, "seconds": seconds}
 
-    def floor(self, path: Path) -> dict[str, Any]:
-        """The result, as JSON and without intervals, of a set that is shown beside the others."""
+    def floor(self, path: Path) -> AnyResult:
+        """The result of a set that is shown beside the others: read from its file, or scored without intervals."""
         from oshp_bench.metrics.intervals import Resampling
-        from oshp_bench.metrics.result import load_result
-        from oshp_bench.untrusted import shown
+        from oshp_bench.metrics.result_file import load_result
 
         if path.suffix != ".json":
-            return self.result(path, Resampling(0))[0].to_json()
-        document = load_result(path)
-        manifest, convention = document["manifest"], document["options"]["convention"]
-        if (manifest["test_digest"], convention) != (self.manifest.test_digest, self.convention):
+            return self.result(path, Resampling(0))[0]
+        saved = load_result(path)
+        if (saved.manifest.test_digest, saved.convention) != (self.manifest.test_digest, self.convention):
             raise OshpError(
-                f"{path}: a result on {shown(manifest['name'])} {shown(manifest['version'])}, convention"
-                f" {shown(convention)}; it does not compare with {self.manifest.name} {self.manifest.version},"
-                f" convention {self.convention}"
+                f"{path}: a result on {saved.manifest.name} {saved.manifest.version}, convention {saved.convention};"
+                f" it does not compare with {self.manifest.name} {self.manifest.version}, convention {self.convention}"
             )
-        return document
+        return saved
 
 
 @click.command(cls=Command)
@@ -168,17 +166,17 @@ def main(
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
     results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
     differences = compare(*results) if len(results) == 2 else {}
-    floor_documents = [(click.format_filename(path), request.floor(path)) for path in floors]
+    floor_sets = [(click.format_filename(path), request.floor(path)) for path in floors]
     if out:
         _write(out, results, runs, differences)
     if sheet:
         _draw(request, results[0], predictions[:1], sheet)
     _note_missing(results, given)
-    documents = [(click.format_filename(path), result.to_json()) for path, result in zip(given, results, strict=True)]
+    sets = [(click.format_filename(path), result) for path, result in zip(given, results, strict=True)]
     if report:
         gallery = _gallery(request, predictions) if predictions else None
-        _write_report(report, results, documents, floor_documents, differences, gallery)
-    _print(form, documents, floor_documents, differences)
+        _write_report(report, sets, floor_sets, differences, gallery)
+    _print(form, sets, floor_sets, differences)
 
 
 def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], sheet: Path) -> None:
@@ -210,9 +208,8 @@ def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
 
 def _write_report(
     file: Path,
-    results: Sequence[Result],
-    documents: Sequence[tuple[str, dict[str, Any]]],
-    floors: Sequence[tuple[str, dict[str, Any]]],
+    sets: Sequence[tuple[str, Result]],
+    floors: Sequence[tuple[str, AnyResult]],
     differences: Mapping[str, Difference],
     gallery: Gallery | None,
 ) -> None:
@@ -220,8 +217,8 @@ def _write_report(
     from oshp_bench.report import report_html
 
     page = report_html(
-        results,
-        names=[name for name, _ in _titled(documents)],
+        [result for _, result in sets],
+        names=[name for name, _ in _titled(sets)],
         floors=_titled(floors),
         differences=differences or None,
         gallery=gallery,
@@ -230,12 +227,12 @@ def _write_report(
     write_text(file, page)
 
 
-def _titled(documents: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+def _titled(sets: Sequence[tuple[str, AnyResult]]) -> list[tuple[str, AnyResult]]:
     """Results under their methods' names instead of their paths, or under both where methods are the same."""
-    names = [document["method"]["name"] or Path(path).name for path, document in documents]
+    names = [result.method_name or Path(path).name for path, result in sets]
     return [
-        (f"{name}, {path}" if names.count(name) > 1 else name, document)
-        for name, (path, document) in zip(names, documents, strict=True)
+        (f"{name}, {path}" if names.count(name) > 1 else name, result)
+        for name, (path, result) in zip(names, sets, strict=True)
     ]
 
 
@@ -267,7 +264,8 @@ def _write(
 ) -> None:
     from oshp_bench.files import readable_json, write_text
     from oshp_bench.metrics.matrices import save_matrices
-    from oshp_bench.metrics.result import per_pair_csv, save_result
+    from oshp_bench.metrics.result import per_pair_csv
+    from oshp_bench.metrics.result_file import save_result
 
     folders = [out] if len(results) == 1 else [out / "first", out / "second"]
     for folder, result, run in zip(folders, results, runs, strict=True):
@@ -291,8 +289,8 @@ def _differences_json(results: Sequence[Result], differences: dict[str, Differen
 
 def _print(
     form: str,
-    documents: list[tuple[str, dict[str, Any]]],
-    floors: list[tuple[str, dict[str, Any]]],
+    sets: Sequence[tuple[str, Result]],
+    floors: Sequence[tuple[str, AnyResult]],
     differences: dict[str, Difference],
 ) -> None:
     from oshp_bench.report import tables
@@ -300,29 +298,29 @@ def _print(
     if form == "json":
         import json
 
-        whole: dict[str, Any] = {"results": [document for _, document in documents]}
+        whole: dict[str, Any] = {"results": [result.document for _, result in sets]}
         if floors:
-            whole["floor"] = [document for _, document in floors]
+            whole["floor"] = [result.document for _, result in floors]
         if differences:
             whole["differences"] = {name: asdict(each) for name, each in differences.items()}
         click.echo(json.dumps(whole, indent=1))
         return
     if form == "csv":
-        click.echo(tables.figures_csv([*documents, *floors]), nl=False)
+        click.echo(tables.figures_csv([*sets, *floors]), nl=False)
         return
     render = tables.RENDERERS[form]
     shown = []
-    for name, document in documents:
-        if len(documents) > 1:
+    for name, result in sets:
+        if len(sets) > 1:
             shown.append(f"== {name}\n")
-        shown.extend(render(table) for table in tables.result_tables(document))
+        shown.extend(render(table) for table in tables.result_tables(result))
         if form == "table":
-            shown.extend(render(table) for table in tables.diagnosis_tables(document))
+            shown.extend(render(table) for table in tables.diagnosis_tables(result))
     if floors:
-        shown.append(render(tables.headline_table([*floors, *documents])))
+        shown.append(render(tables.headline_table([*floors, *sets])))
     if differences:
-        names = (documents[0][0], documents[1][0])
-        shown.append(render(tables.comparison_table(names, (documents[0][1], documents[1][1]), differences)))
+        (first_name, first), (second_name, second) = sets
+        shown.append(render(tables.comparison_table((first_name, second_name), (first, second), differences)))
     click.echo("\n".join(shown))
     if form == "table":
-        click.echo("\n".join(document["signature"] for _, document in documents))
+        click.echo("\n".join(result.signature for _, result in sets))

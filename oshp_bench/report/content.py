@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.episodes.episodes import WAYS, Way
@@ -15,6 +14,7 @@ from oshp_bench.metrics.confusion import Counts
 from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result, compare
+from oshp_bench.metrics.result_file import AnyResult, same_test
 from oshp_bench.metrics.scores import folded
 from oshp_bench.report.canvas import hexadecimal
 from oshp_bench.report.published import PublishedTable
@@ -30,11 +30,6 @@ class ScoredSet:
 
     name: str
     result: Result
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """The result as JSON."""
-        return self.result.to_json()
 
     @cached_property
     def pooled(self) -> Counts | None:
@@ -66,14 +61,14 @@ class Report:
     """The content of a report on one prediction set, or on two that are compared.
 
     Attributes:
-        floors: name and result JSON of sets to stand beside.
+        floors: names and results to show beside the sets.
         published: the paper's table of the same dataset and rule.
         differences: of two sets, second minus first; empty for one.
         command: what was typed, "" if nothing was.
     """
 
     sets: tuple[ScoredSet, ...]
-    floors: tuple[tuple[str, Mapping[str, Any]], ...]
+    floors: tuple[tuple[str, AnyResult], ...]
     published: PublishedTable | None
     differences: Mapping[str, Difference]
     command: str
@@ -92,11 +87,7 @@ class Report:
     def rows(self) -> tuple[Row, ...]:
         """The headline table: the sets, the floor, the published methods."""
         rows = [Row(each.name, "set", each.result.figures) for each in self.sets]
-        for name, document in self.floors:
-            figures = {
-                key: Figure(each["value"], each["low"], each["high"]) for key, each in document["figures"].items()
-            }
-            rows.append(Row(name, "floor", figures))
+        rows.extend(Row(name, "floor", floor.figures) for name, floor in self.floors)
         if self.published:
             rows.extend(_published_rows(self.published, self.manifest.fold))
         return tuple(rows)
@@ -141,7 +132,7 @@ class Confusion:
 def report_of(
     results: Sequence[Result],
     names: Sequence[str],
-    floors: Sequence[tuple[str, Mapping[str, Any]]],
+    floors: Sequence[tuple[str, AnyResult]],
     published: PublishedTable | None,
     differences: Mapping[str, Difference] | None,
     command: str,
@@ -153,9 +144,8 @@ def report_of(
     """
     if len(results) not in (1, 2) or len(names) != len(results):
         raise OshpError("a report shows one result, or two that are compared, with a name each")
-    for name, document in floors:
-        its = (document["manifest"]["test_digest"], document["options"]["convention"])
-        if its != (results[0].manifest.test_digest, results[0].convention):
+    for name, floor in floors:
+        if not same_test(floor, results[0]):
             raise OshpError(f"{shown(name)}: of other pairs or another convention than {results[0].signature}")
     if len(results) == 2 and differences is None:
         differences = compare(*results)

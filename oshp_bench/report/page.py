@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib
@@ -17,6 +16,7 @@ from oshp_bench.episodes.episodes import WAYS, way_name
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Result
+from oshp_bench.metrics.result_file import AnyResult
 from oshp_bench.report import panels, tables, words
 from oshp_bench.report.content import NOTHING, Report, class_colour, confusion, report_of
 from oshp_bench.report.examples import Gallery
@@ -30,7 +30,7 @@ def report_html(
     results: Result | Sequence[Result],
     *,
     names: Sequence[str] = (),
-    floors: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    floors: Sequence[tuple[str, AnyResult]] = (),
     published: PublishedTable | None = None,
     differences: Mapping[str, Difference] | None = None,
     gallery: Gallery | None = None,
@@ -43,7 +43,7 @@ def report_html(
     Args:
         results: as metrics.score or metrics.score_matrices give them.
         names: how the prediction sets are called, of any origin; by default as their methods are.
-        floors: name and result JSON of sets to stand beside, of the same pairs and convention.
+        floors: names and results to show beside them, of the same pairs and convention.
         published: the paper's table to stand beside; by default the one that is about these pairs, if any.
         differences: what metrics.compare gave for two results; by default they are compared here.
         gallery: where pictures of episodes come from; None for a report without pictures.
@@ -53,7 +53,7 @@ def report_html(
         OshpError: results that cannot be compared, or images that cannot be read.
     """
     given = (results,) if isinstance(results, Result) else tuple(results)
-    called = tuple(names) or tuple(each.method["name"] or "predictions" for each in given)
+    called = tuple(names) or tuple(each.method_name or "predictions" for each in given)
     table = published or published_table(given[0].manifest)
     report = report_of(given, called, floors, table, differences, command)
     if gallery and len(gallery.predictions) != len(given):
@@ -87,16 +87,16 @@ def _render(report: Report, gallery: Gallery | None) -> str:
         style=Markup(style),
         way_names={way: way_name(way) for way in WAYS},
         stats=[(name, panels.stat(report, name)) for name in report.headline],
-        figure_tables=[list(tables.result_tables(each.document)) for each in report.sets],
+        figure_tables=[list(tables.result_tables(each.result)) for each in report.sets],
         comparison=_comparison(report),
         class_panels=list(panels.class_panels(report)),
         difference_panels=list(panels.difference_panels(report)),
         bias_panels=list(panels.bias_panels(report)),
-        bias_tables=[tables.bias_table(each.document) for each in kway],
+        bias_tables=[tables.bias_table(each.result) for each in kway],
         confusions=[(each, confusion(each, report.classes)) for each in kway],
         size_panels=list(panels.size_panels(report)),
         swap_panels=list(panels.swap_panels(report)),
-        foreground=[(each, tables.foreground_table(each.document)) for each in oneway],
+        foreground=[(each, tables.foreground_table(each.result)) for each in oneway],
         episode_panels=list(panels.episode_panels(report)),
         shown_way=way,
         kinds=kinds,
@@ -115,4 +115,4 @@ def _comparison(report: Report) -> tables.Table | None:
         return None
     first, second = report.sets
     names = (words.plain(first.name), words.plain(second.name))
-    return tables.comparison_table(names, (first.document, second.document), report.differences)
+    return tables.comparison_table(names, (first.result, second.result), report.differences)

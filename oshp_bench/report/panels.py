@@ -122,7 +122,7 @@ def size_panels(report: Report) -> Iterator[Panel]:
                 f" classes {small}, {medium}, {large}"
             )
             plot = plots.steps(rows, f"sizes-{way_key(way)}-{number}", label)
-            yield Panel(way_name(way), plot, (each,), tables.size_table(each.document, way))
+            yield Panel(way_name(way), plot, (each,), tables.size_table(each.result, way))
 
 
 def swap_panels(report: Report) -> Iterator[Panel]:
@@ -137,7 +137,7 @@ def swap_panels(report: Report) -> Iterator[Panel]:
             label = "Most confused pairs of classes, share of both's pixels in percent: "
             label += "; ".join(f"{row.label} {row.text}" for row in rows)
             plot = plots.shares(rows, f"swaps-{number}", label, left=150, whole=None)
-            yield Panel("k-way", plot, (each,), tables.similar_table(each.document))
+            yield Panel("k-way", plot, (each,), tables.similar_table(each.result))
 
 
 def episode_panels(report: Report) -> Iterator[Panel]:

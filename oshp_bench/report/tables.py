@@ -6,11 +6,12 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
 from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, parse_figure
 from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.result import Figure, Result
+from oshp_bench.metrics.result_file import AnyResult
 
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "_%&#${}"}
@@ -27,43 +28,43 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def result_tables(document: Mapping[str, Any]) -> Iterator[Table]:
-    """The tables of a result (its JSON document): figures, then IoU by class, in percent with intervals."""
-    figures: Mapping[str, Mapping[str, Any]] = document["figures"]
+def result_tables(result: Result) -> Iterator[Table]:
+    """The tables of a result: figures, then IoU by class, in percent with intervals."""
+    figures = result.figures
     ways = [way for way in WAYS if FIGURES["human_miou"].full_name(way) in figures]
-    header = tuple(cell for way in ways for cell in (way_name(way), _level(document)))
+    header = tuple(cell for way in ways for cell in (way_name(way), _level(result)))
     rows = [
         (kind.label, *(cell for way in ways for cell in _cells(figures.get(kind.full_name(way)))))
         for kind in FIGURES.values()
         if any(kind.full_name(way) in figures for way in ways)
     ]
-    yield Table(_title(document), ("%", *header), tuple(rows))
+    yield Table(_title(result), ("%", *header), tuple(rows))
     rows = [
         (
-            each["name"],
-            each["role"],
-            *(cell for way in ways for cell in _cells(figures.get(IOU.full_name(way, each["id"])))),
+            each.name,
+            each.role,
+            *(cell for way in ways for cell in _cells(figures.get(IOU.full_name(way, each.id)))),
         )
-        for each in document["classes"]
+        for each in result.manifest.classes
     ]
     yield Table("IoU by class", ("%", "role", *header), tuple(rows))
 
 
-def diagnosis_tables(document: Mapping[str, Any]) -> Iterator[Table]:
+def diagnosis_tables(result: Result) -> Iterator[Table]:
     """The tables of a result's diagnosis."""
-    found = document["diagnosis"]
+    found = result.diagnosis
     if "kway" in found:
-        yield bias_table(document)
-    yield from (size_table(document, way) for way in WAYS if way_key(way) in found)
+        yield bias_table(result)
+    yield from (size_table(result, way) for way in WAYS if way_key(way) in found)
     if "kway" in found and found["kway"]["similar_parts"]:
-        yield similar_table(document)
+        yield similar_table(result)
     if "1way" in found:
-        yield foreground_table(document)
+        yield foreground_table(result)
 
 
-def bias_table(document: Mapping[str, Any]) -> Table:
+def bias_table(result: Result) -> Table:
     """Where the pixels of novel and base classes go, k-way."""
-    bias = document["diagnosis"]["kway"]["testing_bias"]
+    bias = result.diagnosis["kway"]["testing_bias"]
     parts = ("right", "other", "base or novel", "background", "removed label")
     rows = tuple(
         (f"{role} pixels", *(_percent(share) for share in bias[role]["shares"].values())) for role in ("novel", "base")
@@ -71,9 +72,9 @@ def bias_table(document: Mapping[str, Any]) -> Table:
     return Table("Testing bias, k-way: where pixels go", ("%", *parts), rows)
 
 
-def size_table(document: Mapping[str, Any], way: str) -> Table:
+def size_table(result: Result, way: str) -> Table:
     """IoU by terciles of the class's area; way is "k" or "1"."""
-    sizes = document["diagnosis"][way_key(way)]["sizes"]
+    sizes = result.diagnosis[way_key(way)]["sizes"]
     terciles = ("small", "medium", "large")
     rows = (
         ("mean of classes", *(_percent(sizes["mean"][each]) for each in terciles)),
@@ -82,14 +83,14 @@ def size_table(document: Mapping[str, Any], way: str) -> Table:
     return Table(f"IoU by the class's area in the query, {way_name(way)}", ("%", *terciles), rows)
 
 
-def similar_table(document: Mapping[str, Any]) -> Table:
+def similar_table(result: Result) -> Table:
     """The classes most often taken for each other, k-way."""
-    parts = document["diagnosis"]["kway"]["similar_parts"]
+    parts = result.diagnosis["kway"]["similar_parts"]
     rows = tuple((" / ".join(row["classes"]), _percent(row["share"])) for row in parts)
     return Table("Most confused parts, k-way: pixels of the two that are swapped", ("%", "swapped"), rows)
 
 
-def foreground_table(document: Mapping[str, Any]) -> Table:
+def foreground_table(result: Result) -> Table:
     """How much of the predicted foreground is wrong and where it lies, 1-way."""
     rows = tuple(
         (
@@ -97,26 +98,26 @@ def foreground_table(document: Mapping[str, Any]) -> Table:
             _percent(row["share_of_predicted"]),
             ", ".join(f"{name} {_percent(share)}" for name, share in row["lies_on"].items()),
         )
-        for row in document["diagnosis"]["1way"]["false_positives"]
+        for row in result.diagnosis["1way"]["false_positives"]
     )
     return Table("Wrong foreground, 1-way", ("%", "of predicted", "lies on"), rows)
 
 
-def headline_table(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+def headline_table(results: Sequence[tuple[str, AnyResult]]) -> Table:
     """A row a result in the form of the paper's Tables 2-4, one fold."""
     figures = [figure for names in HEADLINE.values() for figure in names]
     header = [f"{way} {kind.short}" for way, kind, _ in map(parse_figure, figures)]
-    rows = tuple((name, *(_percent(_value(each, figure)) for figure in figures)) for name, each in documents)
+    rows = tuple((name, *(_percent(_value(result, figure)) for figure in figures)) for name, result in results)
     return Table("Beside the floor", ("%", *header), rows)
 
 
 def comparison_table(
     names: tuple[str, str],
-    documents: tuple[Mapping[str, Any], Mapping[str, Any]],
+    results: tuple[Result, Result],
     differences: Mapping[str, Difference],
 ) -> Table:
     """Two results and their paired differences with interval and p-value."""
-    classes = {each["id"]: each["name"] for each in documents[0]["classes"]}
+    classes = {each.id: each.name for each in results[0].manifest.classes}
     rows = []
     for figure, difference in differences.items():
         way, kind, class_id = parse_figure(figure)
@@ -126,15 +127,15 @@ def comparison_table(
         rows.append(
             (
                 f"{way_name(way)} {label}",
-                *(_percent(_value(document, figure)) for document in documents),
+                *(_percent(_value(result, figure)) for result in results),
                 _percent(difference.value, sign=True),
                 _interval(difference.low, difference.high, sign=True),
                 "-" if difference.p_value is None else f"{difference.p_value:.4f}",
             )
         )
-    header = ("%", *names, "difference", _level(documents[0]), "p")
+    header = ("%", *names, "difference", _level(results[0]), "p")
     return Table(
-        f"Paired difference, second minus first, over {documents[0]['manifest']['queries']} queries",
+        f"Paired difference, second minus first, over {len(results[0].pairs.queries)} queries",
         header,
         tuple(rows),
     )
@@ -174,44 +175,41 @@ def latex_text(text: str) -> str:
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
 
 
-def figures_csv(documents: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def figures_csv(results: Sequence[tuple[str, AnyResult]]) -> str:
     """A row a figure of every result, fractions with full precision, for spreadsheets and pandas."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
         ("predictions", "manifest", "version", "convention", "figure", "class", "role", "value", "low", "high")
     )
-    for name, document in documents:
-        classes = {str(each["id"]): each for each in document["classes"]}
-        for figure, cells in document["figures"].items():
-            about = classes.get(figure.rpartition("/")[2], {})
-            head = (document["manifest"]["name"], document["manifest"]["version"], document["options"]["convention"])
-            values = ("" if cells[key] is None else repr(cells[key]) for key in ("value", "low", "high"))
-            writer.writerow((name, *head, figure, about.get("name", ""), about.get("role", ""), *values))
+    for name, result in results:
+        about = {str(known.id): (known.name, known.role) for known in result.manifest.classes}
+        head = (name, result.manifest.name, result.manifest.version, result.convention)
+        for full_name, figure in result.figures.items():
+            class_id = str(parse_figure(full_name).class_id)
+            values = ("" if number is None else repr(number) for number in (figure.value, figure.low, figure.high))
+            writer.writerow((*head, full_name, *about.get(class_id, ("", "")), *values))
     return buffer.getvalue()
 
 
-def _title(document: Mapping[str, Any]) -> str:
-    manifest, options = document["manifest"], document["options"]
+def _title(result: Result) -> str:
     return (
-        f"{manifest['name']} {manifest['version']}: {manifest['pairs']} pairs, {manifest['queries']} queries,"
-        f" convention {options['convention']}"
+        f"{result.manifest.name} {result.manifest.version}: {len(result.pairs)} pairs, {len(result.pairs.queries)}"
+        f" queries, convention {result.convention}"
     )
 
 
-def _level(document: Mapping[str, Any]) -> str:
-    return f"{100 * document['options']['level']:g} % interval"
+def _level(result: Result) -> str:
+    return f"{100 * result.resampling.level:g} % interval"
 
 
-def _value(document: Mapping[str, Any], figure: str) -> float | None:
-    value: float | None = document["figures"].get(figure, {}).get("value")
-    return value
+def _value(result: AnyResult, full_name: str) -> float | None:
+    figure = result.figures.get(full_name)
+    return figure.value if figure else None
 
 
-def _cells(figure: Mapping[str, Any] | None) -> tuple[str, str]:
-    if figure is None:
-        return "", ""
-    return _percent(figure["value"]), _interval(figure["low"], figure["high"])
+def _cells(figure: Figure | None) -> tuple[str, str]:
+    return (_percent(figure.value), _interval(figure.low, figure.high)) if figure else ("", "")
 
 
 def _percent(value: float | None, *, sign: bool = False) -> str:

@@ -143,7 +143,7 @@ def report(result: Result) -> str:
     from oshp_bench.report.tables import as_text, result_tables
 
     print(f"note: this image lacks {' or '.join(DRAWING)}; the report is its tables alone", file=sys.stderr)
-    text = html.escape("\n".join(as_text(table) for table in result_tables(result.to_json())))
+    text = html.escape("\n".join(as_text(table) for table in result_tables(result)))
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Scores</title><pre>{text}</pre></html>\n'
 
 
