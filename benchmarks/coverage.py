@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.metrics.intervals import Resampling, interval, resampled_figures
+from oshp_bench.metrics.intervals import Resampling, percentile_interval, resampled_figures
 from oshp_bench.metrics.scores import Roles, Statistics, kway_statistics, oneway_statistics
 
 CLASSES, SUPPORTS, QUERIES_PER_CLASS = 12, 15, 10
@@ -77,7 +77,7 @@ def coverage(
         chosen = np.concatenate([generator.choice(queries, QUERIES_PER_CLASS) for queries in by_class])
         sample = Statistics(whole.way, whole.roles, whole.values[chosen], whole.columns)
         for name, values in resampled_figures(sample, Resampling(resamples, seed=number)).items():
-            low, high = interval(values, 0.95, sample.queries_behind(name))
+            low, high = percentile_interval(values, 0.95, sample.queries_behind(name))
             true = truth[name]
             if low is not None and high is not None and true is not None:
                 held.setdefault(name, []).append((low <= true <= high, high - low))

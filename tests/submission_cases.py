@@ -10,7 +10,7 @@ import pytest
 from metrics_cases import Bench
 
 from oshp_bench.errors import CheckFailed, OshpError
-from oshp_bench.leaderboard.submissions import Task, check, pack
+from oshp_bench.leaderboard.submissions import SubmissionPart, check, pack
 from oshp_bench.metrics import Resampling, score
 
 CARD = {
@@ -38,7 +38,9 @@ def card_file(path: Path, **changes: object) -> Path:
 
 def packed(benches: Sequence[Bench], folders: Sequence[Path], path: Path, way: str | None = None) -> Path:
     """Packs prediction sets, one a bench."""
-    tasks = [Task(bench.manifest, bench.truth, folder) for bench, folder in zip(benches, folders, strict=True)]
+    tasks = [
+        SubmissionPart(bench.manifest, bench.truth, folder) for bench, folder in zip(benches, folders, strict=True)
+    ]
     pack(tasks, card_file(path.with_suffix(".toml")), path, way=way)
     return path
 
@@ -46,7 +48,7 @@ def packed(benches: Sequence[Bench], folders: Sequence[Path], path: Path, way: s
 def refusal(path: Path, *benches: Bench) -> list[str]:
     """The problems for which a submission fails its check, without its path; the scorer refuses it for the same."""
     with pytest.raises(CheckFailed) as failed:
-        check([Task(bench.manifest, bench.truth, path) for bench in benches])
+        check([SubmissionPart(bench.manifest, bench.truth, path) for bench in benches])
     scorer: dict[str, None] = {}
     for bench in benches:
         try:

@@ -10,7 +10,7 @@ import pytest
 from board_cases import CARD, FIGURES, document, entries_of
 
 from oshp_bench.leaderboard.standings import Cell, PairedTest, Row, Standing, standings
-from oshp_bench.leaderboard.tables import as_csv, as_latex, as_markdown, caption, notes, p_text, value_text
+from oshp_bench.leaderboard.tables import caption, csv_table, latex_tables, markdown_tables, notes, p_text, value_text
 from oshp_bench.metrics.intervals import Difference
 
 HOSTILE = [
@@ -37,7 +37,7 @@ def tables_of(folder: Path, names: list[str]) -> tuple[Standing, ...]:
 
 def test_markdown_shows_what_was_typed_and_no_more(tmp_path: Path) -> None:
     kway, _ = tables_of(tmp_path, HOSTILE)
-    lines = as_markdown([kway]).splitlines()
+    lines = markdown_tables([kway]).splitlines()
     body = [line for line in lines if line.startswith("| ")][1:]
     assert len(body) == len(HOSTILE)
     # A bar that is not escaped would make another column.
@@ -52,7 +52,7 @@ def test_markdown_shows_what_was_typed_and_no_more(tmp_path: Path) -> None:
 
 def test_latex_prints_what_was_typed(tmp_path: Path) -> None:
     kway, _ = tables_of(tmp_path, HOSTILE)
-    rows = [line for line in as_latex([kway]).splitlines() if line.startswith("{}")]
+    rows = [line for line in latex_tables([kway]).splitlines() if line.startswith("{}")]
     assert len(rows) == len(HOSTILE)
     assert all(row.endswith(r" \\") and row.count(" & ") == 9 for row in (row.replace(r" \& ", "") for row in rows))
     (hardest,) = (row.split(" & ")[0] for row in rows if "passwd" in row)
@@ -64,7 +64,7 @@ def test_latex_prints_what_was_typed(tmp_path: Path) -> None:
 
 
 def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(tables_of(tmp_path, HOSTILE)))))
+    rows = list(csv.DictReader(io.StringIO(csv_table(tables_of(tmp_path, HOSTILE)))))
     assert len(rows) == 2 * len(HOSTILE)
     assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert {row["method"] for row in rows} >= {'\'=HYPERLINK("http://example.org", "click")', "'+1+1", "'-2|3", "שלום"}
@@ -73,7 +73,9 @@ def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
 
 def test_csv_holds_every_figure_with_full_precision(tmp_path: Path) -> None:
     documents = [document("a", {name: (number + 1) / 7 for number, name in enumerate(FIGURES)}, fold=1)]
-    kway, oneway = csv.DictReader(io.StringIO(as_csv(standings(entries_of(tmp_path, *documents), {}, published=False))))
+    kway, oneway = csv.DictReader(
+        io.StringIO(csv_table(standings(entries_of(tmp_path, *documents), {}, published=False)))
+    )
     assert float(kway["novel_miou fold 1"]) == 1 / 7
     assert float(kway["overall_accuracy Ave"]) == 3 / 7
     assert float(oneway["bi_miou fold 1 high"]) == 6 / 7 + 0.01
@@ -83,15 +85,15 @@ def test_csv_holds_every_figure_with_full_precision(tmp_path: Path) -> None:
 
 def test_intervals_can_be_left_out(tmp_path: Path) -> None:
     tables = tables_of(tmp_path, ["a"])
-    for render in (as_markdown, as_latex):
+    for render in (markdown_tables, latex_tables):
         assert "[" in render(tables)
         assert "[14" not in render(tables, intervals=False)
-    assert "novel_miou fold 1 low" not in as_csv(tables, intervals=False)
+    assert "novel_miou fold 1 low" not in csv_table(tables, intervals=False)
 
 
 def test_published_figures_stand_as_printed_and_corrected_ones_with_a_mark() -> None:
     (oneway,) = (table for table in standings((), {}) if (table.dataset, table.way) == ("atr", "1"))
-    markdown, latex = as_markdown([oneway]), as_latex([oneway])
+    markdown, latex = markdown_tables([oneway]), latex_tables([oneway])
     assert "| POPNet (published) | 40.3 | 26.7 | 33.5† | 58.4 | 66.9 | 62.65† | - | - | 69.8 |" in markdown
     assert (
         r"{}POPNet (published) & 40.3 & 26.7 & 33.5$^\dagger$ & 58.4 & 66.9 & 62.65$^\dagger$ & - & - & 69.8 \\"
@@ -99,7 +101,7 @@ def test_published_figures_stand_as_printed_and_corrected_ones_with_a_mark() -> 
     )
     assert "† PerSAM, C_novel mIoU: the paper prints 4.2, the mean of its folds is 6.35" in list(notes(oneway))
     assert "as printed in He et al., End-to-end One-shot Human Parsing, TPAMI 2023, Table 2" in markdown
-    (row,) = (row for row in csv.DictReader(io.StringIO(as_csv([oneway]))) if row["method"] == "PerSAM")
+    (row,) = (row for row in csv.DictReader(io.StringIO(csv_table([oneway]))) if row["method"] == "PerSAM")
     assert (row["novel_miou Ave"], row["printed"]) == ("0.0635", "novel_miou 0.042")
 
 
@@ -110,9 +112,9 @@ def test_p_values_have_columns_where_something_was_tested() -> None:
     table = Standing(
         "toy", "Toy", "official", "1.0.0", "default", "k", (1, 2), {1: ("sha256:" + "0" * 64, 5)}, True, False, rows
     )
-    line = next(line for line in as_markdown([table]).splitlines() if line.startswith("| below"))
+    line = next(line for line in markdown_tables([table]).splitlines() if line.startswith("| below"))
     assert line.endswith("| 0.0312 | not tested |")
-    assert next(iter(csv.DictReader(io.StringIO(as_csv([table])))))["p fold 1"] == ""
+    assert next(iter(csv.DictReader(io.StringIO(csv_table([table])))))["p fold 1"] == ""
     assert any("not corrected for the number of rows" in note for note in notes(table))
 
 

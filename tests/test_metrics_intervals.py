@@ -13,7 +13,7 @@ from slow_scorer import SlowPair, slow_score
 from oshp_bench.datasets.images import Mask
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics import Resampling, Result, compare
-from oshp_bench.metrics.intervals import interval, query_indices, resampled_figures
+from oshp_bench.metrics.intervals import percentile_interval, query_indices, resampled_figures
 from oshp_bench.metrics.scores import Floats
 from oshp_bench.randomness import Stream
 
@@ -89,7 +89,7 @@ def test_the_bootstrap_is_a_loop_over_drawn_queries() -> None:
             single = name.split("/")[1] in ("iou", "accuracy", "overall_accuracy") and name != "1way/iou/0"
             assert got == (value if single else pytest.approx(value, rel=1e-11)), name
     for name, values in spread.items():
-        assert (result.figures[name].low, result.figures[name].high) == interval(values, 0.95, 5)
+        assert (result.figures[name].low, result.figures[name].high) == percentile_interval(values, 0.95, 5)
 
 
 def test_the_bootstrap_of_the_official_bi_miou_keeps_the_place_of_pairs_in_the_list() -> None:
@@ -159,17 +159,17 @@ def test_intervals_hold_the_figure(convention: str) -> None:
 def test_an_interval_by_hand() -> None:
     # Of a million queries the tails are 2.5 %: of 0..1001 the order statistics floor(25.025) and ceil(975.975).
     values = np.random.default_rng(0).permutation(1002).astype(np.float64)
-    assert interval(values, 0.95, 10**6) == (25, 976)
+    assert percentile_interval(values, 0.95, 10**6) == (25, 976)
     # Of 2 queries t is 12.7062, times sqrt(2) 17.97: nothing is cut off.
-    assert interval(values, 0.95, 2) == (0, 1001)
+    assert percentile_interval(values, 0.95, 2) == (0, 1001)
     # Of 10 queries: -2.2622 * sqrt(10 / 9) = -2.3845, whose normal tail is 0.855 %: 8.56 and 992.44.
-    assert interval(values, 0.95, 10) == (8, 993)
-    assert interval(values, 0.95, 1) == (None, None)
+    assert percentile_interval(values, 0.95, 10) == (8, 993)
+    assert percentile_interval(values, 0.95, 1) == (None, None)
     values[:10] = np.nan
-    assert interval(values, 0.95, 2) != (None, None)
+    assert percentile_interval(values, 0.95, 2) != (None, None)
     values[:11] = np.nan
-    assert interval(values, 0.95, 2) == (None, None)
-    assert interval(np.full(5, np.nan), 0.95, 2) == (None, None)
+    assert percentile_interval(values, 0.95, 2) == (None, None)
+    assert percentile_interval(np.full(5, np.nan), 0.95, 2) == (None, None)
 
 
 def test_equal_sets_do_not_differ() -> None:

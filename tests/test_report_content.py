@@ -147,20 +147,20 @@ def test_pictures_of_an_episode(bench: Bench, tiny_spec: Spec, tiny_root: Path, 
     gallery = Gallery(bench.truth, (found,), source)
     pairs = bench.manifest.pairs
     pair = 17
-    kway = gallery.example(result, "k", pair)
+    kway = gallery.episode(result, "k", pair)
     assert (kway.query, kway.support) == (pairs.query[pair], pairs.support[pair])
     assert kway.query_photo is not None and (kway.query_photo == source.photo(kway.query)).all()
     assert kway.support_mask is not None
     assert set(np.unique(kway.support_mask)) - {0} == set(pairs.support_classes[pair])
     assert (kway.truth == bench.kway(pair)).all()
-    oneway = gallery.example(result, "1", pair)
+    oneway = gallery.episode(result, "1", pair)
     target = pairs.target[pair]
     assert (oneway.truth == np.where(bench.truth.mask(kway.query) == target, target, 0)).all()
     assert set(np.unique(oneway.predictions[0])) <= {0, target}
     assert ((oneway.predictions[0] == target).sum() * 1.0) == np.asarray(
         Image.open(tmp_path / "1way" / f"{pairs.name(pair)}.png")
     ).astype(bool).sum()
-    alone = Gallery(bench.truth, (found,), None).example(result, "k", pair)
+    alone = Gallery(bench.truth, (found,), None).episode(result, "k", pair)
     assert (alone.query_photo, alone.support_photo, alone.support_mask) == (None, None, None)
 
 
@@ -195,7 +195,7 @@ def test_a_set_against_another_shows_where_it_gains_and_loses(bench: Bench, tmp_
 
 def test_resamples_are_not_needed() -> None:
     assert result_of().resampling == Resampling(0)
-    assert words.interval(result_of().figures["kway/human_miou"]) == ""
+    assert words.from_to(result_of().figures["kway/human_miou"]) == ""
 
 
 def test_numbers() -> None:
@@ -203,8 +203,8 @@ def test_numbers() -> None:
     assert words.percent(-0.05, 1, sign=True) == "\N{MINUS SIGN}5.0"
     assert words.percent(0.05, 1, sign=True) == "+5.0"
     assert words.percent(None) == "\N{EN DASH}"
-    assert words.interval(Figure(0.5, 0.25, 0.75)) == "25.00 to 75.00"
-    assert words.interval(Figure(0.5)) == ""
+    assert words.from_to(Figure(0.5, 0.25, 0.75)) == "25.00 to 75.00"
+    assert words.from_to(Figure(0.5)) == ""
     assert words.label_html("kway/novel_miou") == "C<sub>novel</sub> mIoU"
     assert words.way_of("1way/bi_miou") == "1-way"
 
@@ -226,7 +226,7 @@ def test_names_of_unknown_origin(text: str, shown: str) -> None:
 
 @given(st.text(max_size=200), st.integers(2, 80))
 def test_a_shortened_text_is_one_printable_line_that_fits(text: str, columns: int) -> None:
-    shown = words.plain(text, columns)
+    shown = words.safe_line(text, columns)
     assert shown.isprintable()
     assert len(shown) <= columns
     assert shown == text or len(text) > columns or not text.isprintable() or not text.isascii()

@@ -27,7 +27,7 @@ from oshp_bench.metrics import Matrices, Resampling, score, score_matrices
 from oshp_bench.metrics.method_card import MethodCard
 from oshp_bench.report import pictures, report_html
 from oshp_bench.report.cli import main
-from oshp_bench.report.examples import Example, Gallery
+from oshp_bench.report.examples import Gallery, PicturedEpisode
 
 QUICK = "--resamples=60"
 VOID = {"meta", "link", "img", "br"}
@@ -298,7 +298,7 @@ def test_a_missing_extra_is_said_before_anything_is_scored(
 def test_pictures_are_small_whatever_they_show(bench: Bench) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (1600, 1200, 3), np.uint8)
     mask = np.array(bench.manifest.class_ids, np.uint8)[noise[..., 0] % len(bench.manifest.class_ids)]
-    example = Example(0, "q", "s", noise, noise, mask, mask, (mask, mask))
+    example = PicturedEpisode(0, "q", "s", noise, noise, mask, mask, (mask, mask))
     tiles = list(pictures.tiles(example, bench.manifest))
     assert {(tile.width, tile.height) for tile in tiles} == {(300, 400)}
     # A report shows six episodes.

@@ -16,7 +16,7 @@ from submission_cases import CARD, card_file, packed, refusal
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest, readable_json
-from oshp_bench.leaderboard.submissions import Task, check, pack
+from oshp_bench.leaderboard.submissions import SubmissionPart, check, pack
 from oshp_bench.metrics import load_matrices, save_matrices, score_matrices
 from oshp_bench.metrics.result_file import SavedResult, load_result, save_result
 from oshp_bench.version import __version__
@@ -47,11 +47,11 @@ def submission(benches: list[Bench], folders: list[Path], tmp_path_factory: pyte
     return packed(benches, folders, tmp_path_factory.mktemp("submission") / "both.zip")
 
 
-def tasks(benches: list[Bench], *predictions: Path) -> list[Task]:
-    return [Task(bench.manifest, bench.truth, path) for bench, path in zip(benches, predictions, strict=True)]
+def tasks(benches: list[Bench], *predictions: Path) -> list[SubmissionPart]:
+    return [SubmissionPart(bench.manifest, bench.truth, path) for bench, path in zip(benches, predictions, strict=True)]
 
 
-def refused(given: list[Task], card: Path, out: Path) -> list[str]:
+def refused(given: list[SubmissionPart], card: Path, out: Path) -> list[str]:
     with pytest.raises(OshpError) as caught:
         pack(given, card, out)
     assert caught.value.exit_code == 2

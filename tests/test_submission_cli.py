@@ -17,7 +17,7 @@ from submission_cases import card_file
 from oshp_bench import Episodes, PredictionWriter, find_source, load_manifest
 from oshp_bench.baselines.floor import parse_by_copy
 from oshp_bench.datasets.labels import Spec
-from oshp_bench.leaderboard.submissions import Task, check, pack
+from oshp_bench.leaderboard.submissions import SubmissionPart, check, pack
 from oshp_bench.leaderboard.submit_cli import main
 from oshp_bench.manifest import Pairs
 from oshp_bench.manifest.truth import load_truth, write_truth
@@ -193,8 +193,10 @@ def test_real_photos(test_data: Path, tmp_path: Path) -> None:
         for episode in Episodes(manifest.pairs, source, way):
             writer.write(episode, parse_by_copy(episode))
     truth = load_truth(tmp_path / "truth.zip", manifest)
-    pack([Task(manifest, truth, tmp_path / "preds")], card_file(tmp_path / "method.toml"), tmp_path / "sub.zip")
-    check([Task(manifest, truth, tmp_path / "sub.zip")])
+    pack(
+        [SubmissionPart(manifest, truth, tmp_path / "preds")], card_file(tmp_path / "method.toml"), tmp_path / "sub.zip"
+    )
+    check([SubmissionPart(manifest, truth, tmp_path / "sub.zip")])
     folder, zipped = (
         score(manifest, tmp_path / name, tmp_path / "truth.zip", resampling=Resampling(20))
         for name in ("preds", "sub.zip")

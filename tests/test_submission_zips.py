@@ -20,7 +20,7 @@ from test_metrics_zips import ATTACKS
 
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
-from oshp_bench.leaderboard.submissions import Task, check, read_submission
+from oshp_bench.leaderboard.submissions import SubmissionPart, check, read_submission
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_prediction_without_a_pair(benches: list[Bench], path: Path) -> None:
 @pytest.mark.parametrize("name", ["__MACOSX/tiny_fold1/kway/._0000.png", ".DS_Store", "tiny_fold1/.DS_Store"])
 def test_what_systems_put_beside_files_is_not_read(benches: list[Bench], path: Path, name: str) -> None:
     add(path, name, b"\0")
-    check([Task(bench.manifest, bench.truth, path) for bench in benches])
+    check([SubmissionPart(bench.manifest, bench.truth, path) for bench in benches])
 
 
 def test_an_archive_in_the_place_of_a_prediction(benches: list[Bench], path: Path, submission: Path) -> None:
@@ -292,7 +292,7 @@ def test_random_bytes(
     for place, value in changes:
         content[start + int(place * (len(content) - 1 - start))] = value
     path.write_bytes(content)
-    tasks = [Task(bench.manifest, bench.truth, path) for bench in benches]
+    tasks = [SubmissionPart(bench.manifest, bench.truth, path) for bench in benches]
     try:
         check(tasks)
     except OshpError as error:

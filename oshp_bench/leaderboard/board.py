@@ -45,7 +45,7 @@ def write_board(
     with_report = [entry for entry in known if reports and entry.matrices]
     written = _write_reports(with_report, known, manifests, out) if with_report else ()
     for table in standings:
-        write_text(out / _TABLES / f"{table.key}.csv", tables.as_csv([table]))
+        write_text(out / _TABLES / f"{table.key}.csv", tables.csv_table([table]))
     links = {entry.result.digest: f"{_REPORTS}/{_report_name(entry)}" for entry in with_report}
     write_text(out / "index.html", _page(standings, links))
     return written

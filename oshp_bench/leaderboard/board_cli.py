@@ -42,7 +42,7 @@ def main() -> None:
     """Ranks results. RESULTS are result files of oshp-score, or folders that hold some."""
 
 
-@main.command()
+@main.command("build")
 @results_argument
 @out_option("Folder of the site.", required=True)
 @manifests_option
@@ -50,7 +50,9 @@ def main() -> None:
 @click.option(
     "--reports/--no-reports", default=True, show_default=True, help="A report of every result that has matrices."
 )
-def build(results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], published: bool, reports: bool) -> None:
+def build_command(
+    results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], published: bool, reports: bool
+) -> None:
     """Write a static site of RESULTS, to be served by any file host or opened from disk.
 
     Matrices beside a result (matrices.npz beside result.json, a.npz beside a.json) give its report and the paired test
@@ -66,7 +68,7 @@ def build(results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], publ
         click.echo(f"{written[0].parent}: {len(written):,} reports")
 
 
-@main.command()
+@main.command("table")
 @results_argument
 @click.option(
     "--format", "form", type=click.Choice(["markdown", "latex", "csv"]), default="markdown", show_default=True
@@ -77,7 +79,7 @@ def build(results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], publ
 @click.option("--intervals/--no-intervals", default=True, show_default=True)
 @manifests_option
 @published_option
-def table(
+def table_command(
     results: tuple[Path, ...],
     form: str,
     dataset: str | None,
@@ -92,7 +94,7 @@ def table(
     CSV holds fractions with full precision; the others are in percent.
     """
     from oshp_bench.errors import OshpError
-    from oshp_bench.leaderboard.tables import FORMATS
+    from oshp_bench.leaderboard.tables import BOARD_FORMATS
 
     _, _, standings = _standings(results, manifests, published)
     wanted = {"dataset": dataset, "way": way, "protocol": protocol}
@@ -100,10 +102,10 @@ def table(
     if not chosen:
         held = ", ".join(dict.fromkeys(f"{each.dataset} {each.protocol}" for each in standings))
         raise OshpError(f"no table fits these options; there are tables of {held}")
-    click.echo(FORMATS[form](chosen, intervals=intervals), nl=False)
+    click.echo(BOARD_FORMATS[form](chosen, intervals=intervals), nl=False)
 
 
-@main.command()
+@main.command("codabench")
 @manifest_option("  Each is a task.", "manifests", multiple=True, required=True)
 @click.option(
     "--truth", "truths", type=FILE, multiple=True, help="Truth of each manifest, in order.  [default: beside it]"
@@ -117,7 +119,7 @@ def table(
 @click.option("--private-labels", is_flag=True, help="The truth is public nowhere; leaves out the honour-system note.")
 @click.option("--docker-image", default="codalab/codalab-legacy:py312", show_default=True, help="Image that scores.")
 @click.option("--wheels", type=DIRECTORY, help="Wheels that the image lacks, for workers without a network.")
-def codabench(
+def codabench_command(
     manifests: tuple[str, ...],
     truths: tuple[Path, ...],
     out: Path,

@@ -21,14 +21,14 @@ from oshp_bench.metrics.listing import file_names
 from oshp_bench.metrics.matrices import count_predictions
 from oshp_bench.metrics.method_card import read_method_card
 from oshp_bench.metrics.predictions import PredictionSet, open_predictions
-from oshp_bench.metrics.submission import INDEX, Submission, SubmittedSet, read_index
+from oshp_bench.metrics.submission import SUBMISSION_FILE, Submission, SubmittedSet, read_index
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX, _READABLE_FILE = 3, 0o100644 << 16
 
 
 @dataclass(frozen=True)
-class Task:
+class SubmissionPart:
     """Predictions (a folder, a zip or a submission), and the manifest and truth that they are held against."""
 
     manifest: Manifest
@@ -37,7 +37,7 @@ class Task:
 
 
 def pack(
-    tasks: Sequence[Task],
+    tasks: Sequence[SubmissionPart],
     method: Path,
     out: Path,
     *,
@@ -71,7 +71,7 @@ def pack(
         sets.append(SubmittedSet(task.manifest.name, task.manifest.version, task.manifest.test_digest, ways))
         members |= _members(task, opened)
     submission = Submission(card, tuple(sets))
-    members[INDEX] = readable_json(submission.to_json()).encode
+    members[SUBMISSION_FILE] = readable_json(submission.to_json()).encode
     with written_whole(out) as file, zipfile.ZipFile(file, "w") as archive:
         written = {name: _add(archive, name, members[name]()) for name in sorted(members)}
         for task in tasks:
@@ -87,14 +87,14 @@ def read_submission(path: Path) -> Submission:
         CheckFailed: no submission, hostile, or every problem of its submission.json.
     """
     try:
-        if INDEX in file_names(path):
+        if SUBMISSION_FILE in file_names(path):
             return read_index(path)
     except OshpError as error:
         raise CheckFailed(*error.problems) from error
-    raise CheckFailed(f"{path}: holds no {INDEX}; make a submission with oshp-submit pack")
+    raise CheckFailed(f"{path}: holds no {SUBMISSION_FILE}; make a submission with oshp-submit pack")
 
 
-def check(tasks: Sequence[Task], *, convention: str = DEFAULT, jobs: int = 1) -> None:
+def check(tasks: Sequence[SubmissionPart], *, convention: str = DEFAULT, jobs: int = 1) -> None:
     """Checks a submission.
 
     Args:
@@ -110,7 +110,7 @@ def check(tasks: Sequence[Task], *, convention: str = DEFAULT, jobs: int = 1) ->
 
 
 def _judged(
-    tasks: Sequence[Task], way: str | None, convention: str, jobs: int
+    tasks: Sequence[SubmissionPart], way: str | None, convention: str, jobs: int
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """By manifest name the digests of the predictions that the scorer takes, and the problems of the others."""
     digests: dict[str, str] = {}
@@ -138,7 +138,7 @@ def _given_twice(manifests: Sequence[Manifest]) -> Iterator[str]:
                 )
 
 
-def _members(task: Task, predictions: PredictionSet) -> dict[str, Callable[[], bytes]]:
+def _members(task: SubmissionPart, predictions: PredictionSet) -> dict[str, Callable[[], bytes]]:
     """Name within the zip -> what reads its content."""
     top, pairs = task.manifest.name, task.manifest.pairs
     members: dict[str, Callable[[], bytes]] = {}

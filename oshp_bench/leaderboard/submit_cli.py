@@ -25,7 +25,7 @@ from oshp_bench.console import (
 from oshp_bench.errors import CheckFailed, raise_problems, shortened
 
 if TYPE_CHECKING:
-    from oshp_bench.leaderboard.submissions import Task
+    from oshp_bench.leaderboard.submissions import SubmissionPart
     from oshp_bench.manifest import Manifest
     from oshp_bench.metrics.submission import Submission
 
@@ -46,13 +46,13 @@ def main() -> None:
     """Makes and checks submissions: predictions of one method for one or more manifests, in one zip."""
 
 
-@main.command()
-def template() -> None:
+@main.command("template")
+def template_command() -> None:
     """Print a method card to fill in: oshp-submit template > method.toml"""
     click.echo(Path(__file__).with_name("method.toml").read_text(encoding="utf-8"), nl=False)
 
 
-@main.command()
+@main.command("pack")
 @click.argument("predictions", nargs=-1, required=True, type=_PATH)
 @manifest_option("  Give one for each of PREDICTIONS, in the same order.", "manifests", required=True, multiple=True)
 @click.option("--method", type=FILE, required=True, help="The method's card; oshp-submit template prints one.")
@@ -62,7 +62,7 @@ def template() -> None:
 @root_option
 @convention_option
 @jobs_option
-def pack(
+def pack_command(
     predictions: tuple[Path, ...],
     manifests: tuple[str, ...],
     method: Path,
@@ -79,23 +79,21 @@ def pack(
 
     oshp-submit pack preds1 preds2 --manifest atr_fold1 --manifest atr_fold2 --method method.toml -o submission.zip
     """
-    from oshp_bench.leaderboard.submissions import pack as write
+    from oshp_bench.leaderboard.submissions import pack
     from oshp_bench.manifest import load_manifest
 
     if len(predictions) != len(manifests):
         raise click.UsageError("give one --manifest for each prediction set, in the same order")
     _check_truths(truths, manifests)
     loaded = [(name, load_manifest(name)) for name in manifests]
-    submission = write(
-        _tasks(loaded, predictions, truths, root), method, out, way=way, convention=convention, jobs=jobs
-    )
+    submission = pack(_tasks(loaded, predictions, truths, root), method, out, way=way, convention=convention, jobs=jobs)
     click.echo(f"{click.format_filename(out)}: {submission.method.name}, {out.stat().st_size / 1e6:.1f} MB")
     _print_sets(submission)
     for name in manifests:
         click.echo(f"Score it: {shlex.join(('oshp-score', click.format_filename(out), '--manifest', name))}")
 
 
-@main.command()
+@main.command("check")
 @click.argument("submission", type=_PATH)
 @manifest_option("  Not needed for shipped ones, whose names the submission holds.", "manifests", multiple=True)
 @truth_option
@@ -104,7 +102,7 @@ def pack(
 @jobs_option
 @json_option
 @click.pass_context
-def check(
+def check_command(
     context: click.Context,
     submission: Path,
     manifests: tuple[str, ...],
@@ -118,8 +116,7 @@ def check(
 
     Exit code 0 if so, 1 with the list of what is wrong if not, 2 if a manifest or truth that it needs is not there.
     """
-    from oshp_bench.leaderboard.submissions import check as judge
-    from oshp_bench.leaderboard.submissions import read_submission
+    from oshp_bench.leaderboard.submissions import check, read_submission
     from oshp_bench.manifest import load_manifest
 
     _check_truths(truths, manifests)
@@ -128,7 +125,7 @@ def check(
     try:
         said = read_submission(submission)
         given.extend((name, load_manifest(name)) for name in _shipped(said, submission, [each for _, each in given]))
-        judge(_tasks(given, [submission] * len(given), truths, root), convention=convention, jobs=jobs)
+        check(_tasks(given, [submission] * len(given), truths, root), convention=convention, jobs=jobs)
     except CheckFailed as failed:
         if not as_json:
             raise
@@ -162,13 +159,13 @@ def _shipped(submission: Submission, path: Path, given: Sequence[Manifest]) -> l
 
 def _tasks(
     manifests: Sequence[tuple[str, Manifest]], predictions: Sequence[Path], truths: Sequence[Path], root: Path | None
-) -> list[Task]:
-    from oshp_bench.leaderboard.submissions import Task
+) -> list[SubmissionPart]:
+    from oshp_bench.leaderboard.submissions import SubmissionPart
     from oshp_bench.manifest import manifest_path
     from oshp_bench.manifest.truth import find_truth
 
     return [
-        Task(manifest, find_truth(manifest, manifest_path(name), truth, root), path)
+        SubmissionPart(manifest, find_truth(manifest, manifest_path(name), truth, root), path)
         for (name, manifest), path, truth in zip_longest(manifests, predictions, truths)
     ]
 

@@ -106,17 +106,17 @@ def _corrections(table: Standing) -> Iterator[str]:
                 )
 
 
-def as_markdown(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+def markdown_tables(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     """Tables in GitHub's Markdown."""
     return "\n".join(_markdown_table(table, intervals) for table in tables)
 
 
-def as_latex(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+def latex_tables(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     """Tables for LaTeX with the package booktabs."""
     return "\n".join(_latex_table(table, intervals) for table in tables)
 
 
-def as_csv(tables: Sequence[Standing], *, intervals: bool = True) -> str:
+def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     """A row a method of all tables: fractions with full precision; columns that a table lacks are empty."""
     columns = list(
         dict.fromkeys((parse_figure(figure).kind.name, fold) for table in tables for figure, fold in table.columns)
@@ -146,7 +146,11 @@ def as_csv(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     return buffer.getvalue()
 
 
-FORMATS: dict[str, Callable[..., str]] = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+BOARD_FORMATS: dict[str, Callable[..., str]] = {
+    "markdown": markdown_tables,
+    "latex": latex_tables,
+    "csv": csv_table,
+}
 
 
 def _markdown_table(table: Standing, intervals: bool) -> str:

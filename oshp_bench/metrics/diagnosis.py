@@ -34,23 +34,40 @@ def diagnose(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: s
     return found
 
 
-def _testing_bias(pooled: Counts, manifest: Manifest) -> dict[str, Any]:
-    """Where the pixels of novel (and, beside them, base) classes go: shares of the role's pixels in the truth."""
+def pixel_destinations(pooled: Counts, manifest: Manifest, class_ids: Sequence[int]) -> dict[str, int]:
+    """Counts what the pixels of some classes of one role are predicted as.
+
+    Args:
+        pooled: int64 [C, C + 1], the sum of k-way matrices whose truth is that of the episodes.
+
+    Returns:
+        Pixels that are "right", another class of the "same" role, a class of the "other" role, background ("void"), or
+        a label that the merge "removed".
+    """
     ids = manifest.class_ids
-    places = {role: [ids.index(each) for each in manifest.ids_of(role)] for role in ("background", "base", "novel")}
+    mine = [ids.index(class_id) for class_id in class_ids]
+    roles = {known.role for known in manifest.classes if known.id in class_ids}
+    same = [index for index, known in enumerate(manifest.classes) if known.role in roles]
+    other = [index for index in range(1, len(ids)) if index not in same]
+    rows = pooled[mine]
+    right = int(pooled[mine, mine].sum())
+    return {
+        "right": right,
+        "same": int(rows[:, same].sum()) - right,
+        "other": int(rows[:, other].sum()),
+        "void": int(rows[:, 0].sum()),
+        "removed": int(rows[:, -1].sum()),
+    }
+
+
+def _testing_bias(pooled: Counts, manifest: Manifest) -> dict[str, Any]:
+    """Where the pixels of novel classes go, and beside them those of base classes: shares of the role's pixels."""
     rows: dict[str, Any] = {}
-    for role in ("novel", "base"):
-        mine = pooled[places[role]]
-        total = int(mine.sum())
-        right = int(sum(pooled[index, index] for index in places[role]))
-        parts = {
-            "right": right,
-            f"other {role}": int(mine[:, places[role]].sum()) - right,
-            "base" if role == "novel" else "novel": int(mine[:, places["base" if role == "novel" else "novel"]].sum()),
-            "background": int(mine[:, 0].sum()),
-            "removed label": int(mine[:, -1].sum()),
-        }
-        rows[role] = {"pixels": total, "shares": {name: _share(pixels, total) for name, pixels in parts.items()}}
+    for role, other in (("novel", "base"), ("base", "novel")):
+        pixels = pixel_destinations(pooled, manifest, manifest.ids_of(role)).values()
+        names = ("right", f"other {role}", other, "background", "removed label")
+        shares = {name: _share(count, sum(pixels)) for name, count in zip(names, pixels, strict=True)}
+        rows[role] = {"pixels": sum(pixels), "shares": shares}
     return rows
 
 

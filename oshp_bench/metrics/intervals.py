@@ -52,7 +52,7 @@ def resampled_figures(by_query: Statistics, resampling: Resampling) -> dict[str,
     return {name: np.concatenate([block[name].floats() for block in blocks]) for name in blocks[0]}
 
 
-def interval(values: Floats, level: float, queries: int) -> tuple[float | None, float | None]:
+def percentile_interval(values: Floats, level: float, queries: int) -> tuple[float | None, float | None]:
     """The expanded percentile interval of resampled values.
 
     Percentile intervals of few queries are too narrow. Their tails are moved outwards as far as a t interval is wider
@@ -106,7 +106,7 @@ def paired_differences(
     return {
         name: _difference(
             *values,
-            interval(np.concatenate(spread[name]), resampling.level, first.queries_behind(name)),
+            percentile_interval(np.concatenate(spread[name]), resampling.level, first.queries_behind(name)),
             np.concatenate(swapped[name]),
         )
         for name, values in observed.items()

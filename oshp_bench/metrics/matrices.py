@@ -25,7 +25,7 @@ from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
 from oshp_bench.metrics.predictions import PredictionSet, open_predictions
 from oshp_bench.untrusted import Reader, shown
 
-FORMAT = "oshp-matrices/1"
+_FORMAT = "oshp-matrices/1"
 # numpy reads the heads of arrays as Python text.
 _BROKEN_NPZ = (
     *BROKEN_ZIP,
@@ -170,7 +170,7 @@ def count_predictions(
 def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path: Path) -> None:
     """Writes matrices with what is needed to score them again; the same matrices give the same bytes."""
     about = {
-        "format": FORMAT,
+        "format": _FORMAT,
         "manifest": manifest.name,
         "version": manifest.version,
         "test_digest": manifest.test_digest,
@@ -205,8 +205,8 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
         with np.load(path, allow_pickle=False) as content:
             about = parse_json(bytes(content["about"]), str(path))
             arrays = {way: content[way_key(way)] for way in WAYS if way_key(way) in content}
-        if about["format"] != FORMAT:
-            raise ValueError(f'its "format" is not "{FORMAT}"')
+        if about["format"] != _FORMAT:
+            raise ValueError(f'its "format" is not "{_FORMAT}"')
         if about["test_digest"] != manifest.test_digest:
             raise OshpError(
                 f"{path}: matrices of {shown(about['manifest'])}, not of {manifest.name} {manifest.version};"

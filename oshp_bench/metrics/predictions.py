@@ -19,7 +19,7 @@ from oshp_bench.files import BROKEN_ZIP, parse_json, read_at_most
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.listing import file_names, read_document
 from oshp_bench.metrics.method_card import MethodCard
-from oshp_bench.metrics.submission import INDEX, read_index
+from oshp_bench.metrics.submission import SUBMISSION_FILE, read_index
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def open_predictions(path: Path, way: str | None, manifest: Manifest) -> Predict
         OshpError: not a folder or zip, hostile, nothing found, or a submission that is not what it says.
     """
     names = file_names(path)
-    if INDEX in names:
+    if SUBMISSION_FILE in names:
         return _submitted(path, names, way, manifest)
     parts = [_parts(name) for name in names]
     tops = {each[0] for each in parts}
@@ -114,13 +114,13 @@ def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Mani
     found = _predictions_in(path, mine, 1, None)
     if found.files.keys() != set(said.ways):
         raise OshpError(
-            f"{path}: {said.manifest}/ holds predictions of {_named(found.files)}, {INDEX} says of {_named(said.ways)};"
-            " pack it again"
+            f"{path}: {said.manifest}/ holds predictions of {_named(found.files)}, {SUBMISSION_FILE} says of"
+            f" {_named(said.ways)}; pack it again"
         )
     if way and way not in found.files:
         raise OshpError(f"{path}: holds no {said.manifest}/{way_key(way)}/*.png")
     folders = {each.manifest for each in submission.sets}
-    strange = (name for name in names if name != INDEX and name.partition("/")[0] not in folders)
+    strange = (name for name in names if name != SUBMISSION_FILE and name.partition("/")[0] not in folders)
     files = {way: found.files[way]} if way else found.files
     return replace(found, files=files, extra=tuple(sorted((*found.extra, *strange))), method=submission.method)
 

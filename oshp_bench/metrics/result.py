@@ -21,8 +21,8 @@ from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.intervals import (
     Difference,
     Resampling,
-    interval,
     paired_differences,
+    percentile_interval,
     query_indices,
     resampled_figures,
 )
@@ -200,7 +200,11 @@ def score_matrices(
         spread = resampled_figures(by_query, resampling) if resampling.resamples else {}
         for name, value in each.figures().items():
             behind = by_query.queries_behind(name)
-            ends = (None, None) if value is None or not spread else interval(spread[name], resampling.level, behind)
+            ends = (
+                (None, None)
+                if value is None or not spread
+                else percentile_interval(spread[name], resampling.level, behind)
+            )
             figures[name] = Figure(value, *ends, behind)
     return Result(manifest, pairs, matrices, convention, resampling, figures)
 

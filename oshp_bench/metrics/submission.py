@@ -19,8 +19,8 @@ from oshp_bench.metrics.method_card import MethodCard, method_card
 from oshp_bench.untrusted import Reader, shown
 from oshp_bench.version import __version__
 
-FORMAT = "oshp-submission/1"
-INDEX = "submission.json"
+_FORMAT = "oshp-submission/1"
+SUBMISSION_FILE = "submission.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Submission:
     def to_json(self) -> dict[str, Any]:
         """Its submission.json."""
         return {
-            "format": FORMAT,
+            "format": _FORMAT,
             "method": self.method.to_json(),
             "manifests": [
                 {
@@ -90,10 +90,10 @@ def read_index(path: Path) -> Submission:
     Raises:
         OshpError: every problem found, a line each.
     """
-    origin = str(path / INDEX)
-    document = parse_json(read_document(path, INDEX), origin)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise OshpError(f'{origin}: not of a submission (its "format" is not "{FORMAT}"); is the tool up to date?')
+    origin = str(path / SUBMISSION_FILE)
+    document = parse_json(read_document(path, SUBMISSION_FILE), origin)
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise OshpError(f'{origin}: not of a submission (its "format" is not "{_FORMAT}"); is the tool up to date?')
     reader = Reader(document, origin)
     reader.text("format")
     reader.text("made_by", optional=True)

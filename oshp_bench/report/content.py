@@ -11,6 +11,7 @@ from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, OshpClass
 from oshp_bench.metrics.confusion import Counts
+from oshp_bench.metrics.diagnosis import pixel_destinations
 from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result, compare
@@ -20,7 +21,7 @@ from oshp_bench.report.canvas import hexadecimal
 from oshp_bench.report.published import PublishedTable
 from oshp_bench.untrusted import shown
 
-ROLES = ("novel", "base", "background")
+_ROLE_ORDER = ("novel", "base", "background")
 NOTHING = Figure(None)
 
 
@@ -42,7 +43,7 @@ class ScoredSet:
 
 
 @dataclass(frozen=True)
-class Row:
+class HeadlineRow:
     """A row of the headline table.
 
     Attributes:
@@ -81,13 +82,13 @@ class Report:
     @cached_property
     def classes(self) -> tuple[OshpClass, ...]:
         """Novel classes first, then base, then background: the order of all plots."""
-        return tuple(each for role in ROLES for each in self.manifest.classes if each.role == role)
+        return tuple(each for role in _ROLE_ORDER for each in self.manifest.classes if each.role == role)
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[HeadlineRow, ...]:
         """The headline table: the sets, the floor, the published methods."""
-        rows = [Row(each.name, "set", each.result.figures) for each in self.sets]
-        rows.extend(Row(name, "floor", floor.figures) for name, floor in self.floors)
+        rows = [HeadlineRow(each.name, "set", each.result.figures) for each in self.sets]
+        rows.extend(HeadlineRow(name, "floor", floor.figures) for name, floor in self.floors)
         if self.published:
             rows.extend(_published_rows(self.published, self.manifest.fold))
         return tuple(rows)
@@ -171,26 +172,14 @@ def confusion(each: ScoredSet, classes: Sequence[OshpClass]) -> Confusion:
     return Confusion(tuple(rows), removed)
 
 
-def destinations(each: ScoredSet, classes: Sequence[OshpClass]) -> dict[str, float]:
-    """Where the pixels of these classes, all of one role, go: right, same, other, void (background), removed.
+def destinations(scored: ScoredSet, classes: Sequence[OshpClass]) -> dict[str, float]:
+    """What the pixels of these classes, all of one role, are predicted as: shares of 1, by pixel_destinations' keys.
 
-    "same" is another class of their role, "other" a class of the other role. Shares of 1; empty without pixels.
+    Empty without pixels.
     """
-    assert each.pooled is not None
-    manifest = each.result.manifest
-    mine = [manifest.class_ids.index(one.id) for one in classes]
-    same = [manifest.class_ids.index(one) for one in manifest.ids_of(classes[0].role)]
-    other = [i for i in range(1, len(manifest.class_ids)) if i not in same]
-    matrix = each.pooled[mine]
-    whole = int(matrix.sum())
-    right = int(sum(each.pooled[i, i] for i in mine))
-    pixels = {
-        "right": right,
-        "same": int(matrix[:, same].sum()) - right,
-        "other": int(matrix[:, other].sum()),
-        "void": int(matrix[:, 0].sum()),
-        "removed": int(matrix[:, -1].sum()),
-    }
+    assert scored.pooled is not None
+    pixels = pixel_destinations(scored.pooled, scored.result.manifest, [known.id for known in classes])
+    whole = sum(pixels.values())
     return {name: count / whole for name, count in pixels.items()} if whole else {}
 
 
@@ -212,7 +201,7 @@ def class_colour(name: str) -> str:
     return hexadecimal(colour_of(name))
 
 
-def _published_rows(table: PublishedTable, fold: int) -> list[Row]:
+def _published_rows(table: PublishedTable, fold: int) -> list[HeadlineRow]:
     rows = []
     for method in table.methods:
         of_fold = {name: figure.of_fold(fold) for name, figure in method.figures.items()}
@@ -220,5 +209,5 @@ def _published_rows(table: PublishedTable, fold: int) -> list[Row]:
         figures = {
             name: Figure(figure.average if name in both else of_fold[name]) for name, figure in method.figures.items()
         }
-        rows.append(Row(method.name, "published", figures, both))
+        rows.append(HeadlineRow(method.name, "published", figures, both))
     return rows

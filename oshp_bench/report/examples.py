@@ -20,7 +20,7 @@ from oshp_bench.metrics.scores import Floats
 
 
 @dataclass(frozen=True)
-class Example:
+class PicturedEpisode:
     """An episode as pictures: masks are uint8 [H, W] of class ids, of the classes that it asks for alone.
 
     Attributes:
@@ -53,7 +53,7 @@ class Gallery:
     predictions: tuple[PredictionSet, ...]
     source: Source | None
 
-    def example(self, result: Result, way: str, pair: int) -> Example:
+    def episode(self, result: Result, way: str, pair: int) -> PicturedEpisode:
         """Reads one episode.
 
         Args:
@@ -78,7 +78,7 @@ class Gallery:
                     raise OshpError(f"{found.place(way, name)}: {problem}") from problem
             masks.append(mask if way == "k" else np.where(mask, target, 0).astype(np.uint8))
         source = self.source
-        return Example(
+        return PicturedEpisode(
             pair=pair,
             query=query,
             support=support,

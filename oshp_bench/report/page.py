@@ -71,8 +71,8 @@ def _render(report: Report, gallery: Gallery | None) -> str:
     )
     environment.filters |= {
         "percent": words.percent,
-        "interval": words.interval,
-        "plain": words.plain,
+        "from_to": words.from_to,
+        "safe_line": words.safe_line,
         "called": words.called,
         "way_of": words.way_of,
         "label_of": words.label_html,
@@ -114,5 +114,5 @@ def _comparison(report: Report) -> tables.Table | None:
     if not report.differences:
         return None
     first, second = report.sets
-    names = (words.plain(first.name), words.plain(second.name))
+    names = (words.safe_line(first.name), words.safe_line(second.name))
     return tables.comparison_table(names, (first.result, second.result), report.differences)

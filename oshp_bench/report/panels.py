@@ -9,14 +9,15 @@ import numpy as np
 from markupsafe import Markup
 
 from oshp_bench.episodes.episodes import way_key, way_name
+from oshp_bench.metrics.diagnosis import TERCILES
 from oshp_bench.metrics.figures import EPISODE_RANKING, HEADLINE, IOU
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure
 from oshp_bench.report import plots, tables
 from oshp_bench.report.canvas import variable
-from oshp_bench.report.content import NOTHING, Report, Row, ScoredSet, class_colour, destinations, swaps
+from oshp_bench.report.content import NOTHING, HeadlineRow, Report, ScoredSet, class_colour, destinations, swaps
 from oshp_bench.report.examples import episode_values
-from oshp_bench.report.words import label_html, label_of, percent, plain, way_of
+from oshp_bench.report.words import label_html, label_of, percent, safe_line, way_of
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ def stat(report: Report, name: str) -> Markup:
         rows.append(plots.Dot(row.name, figure, text, mark, group))
     if len(rows) < 2:
         return Markup()
-    said = "; ".join(f"{plain(row.label)} {row.text}" for row in rows if row.mark in ("set", "first"))
+    said = "; ".join(f"{safe_line(row.label)} {row.text}" for row in rows if row.mark in ("set", "first"))
     title = f"{way_of(name)} {label_of(name)} in percent"
     label = f"{title}: {said}; {len(rows)} rows. The table below holds the numbers."
     return plots.dots(rows, f"stat-{name.replace('/', '-').replace('_', '-')}", label)
 
 
-def _published_group(report: Report, row: Row, name: str) -> str:
+def _published_group(report: Report, row: HeadlineRow, name: str) -> str:
     fold = "both folds" if name in row.for_both_folds else f"fold {report.manifest.fold}"
     return f"published, {fold}"
 
@@ -114,7 +115,7 @@ def size_panels(report: Report) -> Iterator[Panel]:
             rows = [plots.Steps("all", variable("accent"), tuple(sizes["mean"].values()), "mean of classes")]
             for one in report.classes:
                 if one.role != "background":
-                    values = tuple(of_class[one.name][size] for size in ("small", "medium", "large"))
+                    values = tuple(of_class[one.name][size] for size in TERCILES)
                     rows.append(plots.Steps(one.name, class_colour(one.name), values, _group(one.role)))
             small, medium, large = (percent(value, 1) for value in rows[0].values)
             label = (

@@ -15,7 +15,7 @@ from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.scores import Floats
 from oshp_bench.report.content import Report
-from oshp_bench.report.examples import Example, Gallery, Ranking, episode_values
+from oshp_bench.report.examples import Gallery, PicturedEpisode, Ranking, episode_values
 
 # Six episodes of at most six pictures within this box: a megabyte or two at the very most.
 _BOX = (300, 400)
@@ -23,7 +23,7 @@ _OF_EACH_KIND = 2
 
 
 @dataclass(frozen=True)
-class Tile:
+class PagePicture:
     """A picture.
 
     Attributes:
@@ -41,7 +41,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownEpisode:
     """An episode on the page.
 
     Attributes:
@@ -54,18 +54,18 @@ class Shown:
     support: str
     target: str
     values: tuple[float, ...]
-    tiles: tuple[Tile, ...]
+    tiles: tuple[PagePicture, ...]
 
 
 @dataclass(frozen=True)
-class Kind:
+class EpisodeGroup:
     """Episodes of one kind, such as "Best"."""
 
     title: str
-    episodes: tuple[Shown, ...]
+    episodes: tuple[ShownEpisode, ...]
 
 
-def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[Kind, ...]]:
+def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[EpisodeGroup, ...]]:
     """The way that is shown, k-way if there is one, and its best, median and worst episodes.
 
     Of two sets: the episodes that the second one gains, and loses, most in.
@@ -77,15 +77,16 @@ def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[Kind, ...]]:
     names = ("Best", "Median", "Worst") if len(values) == 1 else ("Most gained", "Median difference", "Most lost")
     order = zip(names, (best, median, worst), strict=True)
     return way, tuple(
-        Kind(title, tuple(_shown(report, gallery, way, pair, values) for pair in pairs)) for title, pairs in order
+        EpisodeGroup(title, tuple(_shown(report, gallery, way, pair, values) for pair in pairs))
+        for title, pairs in order
     )
 
 
-def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequence[Floats]) -> Shown:
+def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequence[Floats]) -> ShownEpisode:
     result = report.sets[0].result
-    example = gallery.example(result, way, pair)
+    example = gallery.episode(result, way, pair)
     target = result.pairs.target[pair]
-    return Shown(
+    return ShownEpisode(
         pair=result.pairs.name(pair),
         query=example.query,
         support=example.support,
@@ -95,7 +96,7 @@ def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequen
     )
 
 
-def tiles(example: Example, manifest: Manifest) -> Iterator[Tile]:
+def tiles(example: PicturedEpisode, manifest: Manifest) -> Iterator[PagePicture]:
     """An episode's pictures from left to right, each within a box of 300 x 400 pixels."""
     pictures: list[tuple[str, int | None, Photo | Mask | None]] = [
         ("support", None, example.support_photo),
@@ -114,7 +115,7 @@ def tiles(example: Example, manifest: Manifest) -> Iterator[Tile]:
             held = set(np.unique(picture).tolist())
             names = ", ".join(each.name for each in manifest.classes[1:] if each.id in held)
             address, alt = _mask(picture, manifest, height, width), f"{caption}: {names or 'background alone'}"
-        yield Tile(caption, number, address, alt, width, height)
+        yield PagePicture(caption, number, address, alt, width, height)
 
 
 def _within_box(height: int, width: int) -> tuple[int, int]:

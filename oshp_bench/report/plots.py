@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from oshp_bench.metrics.result import Figure
 from oshp_bench.metrics.scores import Floats
 from oshp_bench.report.canvas import drawing, inline_svg, variable
-from oshp_bench.report.words import plain
+from oshp_bench.report.words import safe_line
 
 _WIDTH, _TOP, _BOTTOM = 360, 6, 24
 _ROW, _HEADER = 21, 23
@@ -71,7 +71,7 @@ class Steps:
     group: str = ""
 
 
-Row = Dot | Bar | Shares | Steps
+_Row = Dot | Bar | Shares | Steps
 # mark -> face, edge, shape, size
 _MARKS = {
     "set": ("accent", "accent", "o", 7.0),
@@ -209,7 +209,7 @@ def _axes(height: float, left: int, right: int, bottom: int = _BOTTOM) -> tuple[
     return figure, axes
 
 
-def _rows(rows: Sequence[Row], left: int, right: int, row_height: float = _ROW) -> tuple[Drawing, Axes, list[float]]:
+def _rows(rows: Sequence[_Row], left: int, right: int, row_height: float = _ROW) -> tuple[Drawing, Axes, list[float]]:
     """Axes with a labelled row for everything, and a heading above every group; the places of the rows' centres."""
     places: list[float] = []
     headings: list[tuple[float, str]] = []
@@ -238,7 +238,7 @@ def _rows(rows: Sequence[Row], left: int, right: int, row_height: float = _ROW) 
     return figure, axes, places
 
 
-def _is_strong(row: Row) -> bool:
+def _is_strong(row: _Row) -> bool:
     return isinstance(row, Dot) and row.mark == "set"
 
 
@@ -246,7 +246,7 @@ def _is_strong(row: Row) -> bool:
 def _fitting(text: str, pixels: int, strong: bool) -> str:
     """A label cut to this width, measured in matplotlib's own typeface, which is wider than most."""
     typeface = FontProperties(family="DejaVu Sans", weight="bold" if strong else "normal")
-    label = text = plain(text)
+    label = text = safe_line(text)
     columns = len(text)
     while columns > 1 and (width := TextPath((0, 0), label, size=12, prop=typeface).get_extents().width) > pixels:
         columns = min(columns - 1, int(columns * pixels / width))

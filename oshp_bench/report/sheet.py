@@ -26,7 +26,7 @@ def write_sheet(result: Result, predictions: Path, truth: Truth, source: Source,
     scores = episode_values(result, "k")
     drawn = []
     for pair in Ranking(scores, result.pairs.query).in_even_steps(rows):
-        shown = gallery.example(result, "k", pair)
+        shown = gallery.episode(result, "k", pair)
         tiles = (
             (shown.support_photo, f"support {shown.support}"),
             (shown.support_mask, "its mask"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
+from oshp_bench.metrics.diagnosis import TERCILES
 from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, parse_figure
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result
@@ -75,12 +76,11 @@ def bias_table(result: Result) -> Table:
 def size_table(result: Result, way: str) -> Table:
     """IoU by terciles of the class's area; way is "k" or "1"."""
     sizes = result.diagnosis[way_key(way)]["sizes"]
-    terciles = ("small", "medium", "large")
     rows = (
-        ("mean of classes", *(_percent(sizes["mean"][each]) for each in terciles)),
-        *((row["class"], *(_percent(row[each]) for each in terciles)) for row in sizes["classes"]),
+        ("mean of classes", *(_percent(sizes["mean"][each]) for each in TERCILES)),
+        *((row["class"], *(_percent(row[each]) for each in TERCILES)) for row in sizes["classes"]),
     )
-    return Table(f"IoU by the class's area in the query, {way_name(way)}", ("%", *terciles), rows)
+    return Table(f"IoU by the class's area in the query, {way_name(way)}", ("%", *TERCILES), rows)
 
 
 def similar_table(result: Result) -> Table:

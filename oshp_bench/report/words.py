@@ -22,14 +22,14 @@ def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def interval(figure: Figure | Difference, *, sign: bool = False) -> str:
+def from_to(figure: Figure | Difference, *, sign: bool = False) -> str:
     """The ends of an interval, "" if there is none."""
     if figure.low is None or figure.high is None:
         return ""
     return f"{percent(figure.low, sign=sign)} to {percent(figure.high, sign=sign)}"
 
 
-def plain(text: object, columns: int = _LONGEST_NAME) -> str:
+def safe_line(text: object, columns: int = _LONGEST_NAME) -> str:
     """A text of unknown origin on one line of at most so many columns, without signs that steer the writing."""
     kept: list[str] = []
     width = 0
@@ -43,7 +43,7 @@ def plain(text: object, columns: int = _LONGEST_NAME) -> str:
 
 def called(text: object, columns: int = _LONGEST_NAME) -> Markup:
     """A plain text as HTML that does not turn the direction of the writing around it."""
-    return Markup("<bdi>{}</bdi>").format(plain(text, columns))
+    return Markup("<bdi>{}</bdi>").format(safe_line(text, columns))
 
 
 def way_of(figure: str) -> str:

@@ -49,7 +49,7 @@ def main(source: Path, output: Path) -> int:
     task = json.loads((source / "ref" / "task.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            result = score(source, task, Path(scratch))
+            result = score_submission(source, task, Path(scratch))
             scores = scores_of(result, task["columns"])
         except (Refused, OshpError) as error:
             complain(*getattr(error, "problems", error.args))
@@ -83,12 +83,12 @@ def provide_packages() -> list[str]:
     return [module for module in NEEDED if find_spec(module) is None]
 
 
-def score(source: Path, task: dict[str, Any], scratch: Path) -> Result:
+def score_submission(source: Path, task: dict[str, Any], scratch: Path) -> Result:
     """Scores what lies in input/res as oshp-score does."""
     from oshp_bench.manifest import load_manifest
-    from oshp_bench.metrics import score as scored
+    from oshp_bench.metrics import score
 
-    return scored(
+    return score(
         load_manifest(source / "ref" / "manifest.json"),
         predictions_in(source / "res", scratch),
         source / "ref" / "truth.zip",
