@@ -9,12 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from tiny import manifest_of
 
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.manifest import Manifest
+
+# No test depends on how busy the machine is.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 TINY = {
     "format": "oshp-dataset/1",
