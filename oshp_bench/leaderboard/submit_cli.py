@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from oshp_bench.console import (
-    DIRECTORY,
     FILE,
     Group,
     convention_option,
@@ -19,6 +18,7 @@ from oshp_bench.console import (
     json_option,
     manifest_option,
     out_option,
+    root_option,
     version_option,
     way_option,
 )
@@ -30,14 +30,13 @@ if TYPE_CHECKING:
     from oshp_bench.metrics.submission import Submission
 
 _PATH = click.Path(exists=True, path_type=Path)
-truth_option = click.option(
+truths_option = click.option(
     "--truth",
     "truths",
     type=FILE,
     multiple=True,
-    help="Truth files, one for each --manifest in the same order; else those beside the manifests.",
+    help="Truth file of each --manifest, in the same order.  [default: the file beside it, else built from --root]",
 )
-root_option = click.option("--root", type=DIRECTORY, help="Dataset folder, to build a truth from that is not there.")
 
 
 @click.group(cls=Group)
@@ -58,7 +57,7 @@ def template_command() -> None:
 @click.option("--method", type=FILE, required=True, help="The method's card; oshp-submit template prints one.")
 @out_option("The zip to write.", FILE, required=True)
 @way_option("Pack this way only.")
-@truth_option
+@truths_option
 @root_option
 @convention_option
 @jobs_option
@@ -96,7 +95,7 @@ def pack_command(
 @main.command("check")
 @click.argument("submission", type=_PATH)
 @manifest_option("  Not needed for shipped ones, whose names the submission holds.", "manifests", multiple=True)
-@truth_option
+@truths_option
 @root_option
 @convention_option
 @jobs_option
