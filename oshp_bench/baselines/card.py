@@ -52,6 +52,7 @@ class Card:
         test_side: the longer side of photos at test, in pixels; None for native size.
         manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.
         training: the settings of its training as a table, and what was measured; for people.
+        architecture: see Backbone.architecture.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Card:
     test_side: int | None = None
     manifest: TrainedOn | None = None
     training: Mapping[str, Any] | None = None
+    architecture: Mapping[str, Any] | None = None
 
     @property
     def labels(self) -> Labels:
@@ -91,6 +93,7 @@ def read_card(document: Any, origin: str) -> Card:
         test_side=None if reader.absent("test_side") else reader.integer("test_side", least=32, most=8192),
         manifest=None if reader.absent("manifest") else _trained_on(reader.table("manifest")),
         training=None if reader.absent("training") else reader.table("training").everything(),
+        architecture=None if reader.absent("architecture") else reader.table("architecture").everything(),
     )
     raise_problems(reader.problems)
     return card

@@ -123,13 +123,15 @@ def build(card: Card) -> LearnedMethod:
     Raises:
         OshpError: an unknown method, backbone or setting.
     """
-    backbone = build_backbone(card.backbone, width=card.width, pretrained=False)
+    backbone = build_backbone(card.backbone, width=card.width, pretrained=False, architecture=card.architecture)
     return network_class(card.method)(backbone, card.labels, card.way, _settings(card))
 
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
     """Writes weights and card, whole or not at all; the same give the same bytes."""
     about = {"format": FORMAT, "made_by": f"oshp-bench {__version__}", **as_table(card)}
+    if card.architecture is None:
+        del about["architecture"]
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_bytes(path, save(weights, {_KEY: canonical_json(about).decode()}))
 

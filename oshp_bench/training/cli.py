@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.baselines.backbones import BACKBONES
+from oshp_bench.baselines.backbones import BACKBONES, HUB, HUB_SUMMARY
 from oshp_bench.baselines.registry import REFERENCE, named
 from oshp_bench.baselines.settings import as_toml
 from oshp_bench.console import (
@@ -28,9 +28,12 @@ from oshp_bench.errors import OshpError
 from oshp_bench.training.settings import PRESETS, read_changes, resolved
 
 _EMBEDDED = "demo_fold1"
+_BACKBONES = [*((name, recipe.summary) for name, recipe in BACKBONES.items()), (f"{HUB}NAME", HUB_SUMMARY)]
 _HELP = "\n\n".join(
-    listed(title, [(name, known.summary) for name, known in table.items()])
-    for title, table in (("Methods", named("frozen", "trained")), ("Backbones (--set backbone=NAME)", BACKBONES))
+    (
+        listed("Methods", [(name, known.summary) for name, known in named("frozen", "trained").items()]),
+        listed("Backbones (--set backbone=NAME)", _BACKBONES),
+    )
 )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from oshp_bench.baselines.backbones import BACKBONES, build_backbone
+from oshp_bench.baselines.backbones import build_backbone, usual_width
+from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.card import Card, TrainedOn
 from oshp_bench.baselines.checkpoints import save_checkpoint
@@ -142,11 +143,12 @@ def _labels(manifest: Manifest) -> Labels:
 
 def _card(run: Run, network: LearnedMethod, epoch: int, found: Validation | None) -> Card:
     settings = run.settings
+    architectures = (module.architecture for module in network.modules() if isinstance(module, Backbone))
     return Card(
         method=settings.method,
         way=settings.way,
         backbone=settings.backbone,
-        width=settings.width or BACKBONES[settings.backbone].width,
+        width=settings.width or usual_width(settings.backbone),
         count=_labels(run.manifest).count,
         model=as_table(settings.model),
         test_side=settings.test_side,
@@ -157,6 +159,7 @@ def _card(run: Run, network: LearnedMethod, epoch: int, found: Validation | None
             "validation": None if found is None else dict(found.figures),
             "parameters": sum(each.numel() for each in network.parameters()),
         },
+        architecture=next(architectures, None),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from oshp_bench.baselines.backbones import BACKBONES
+from oshp_bench.baselines.backbones import BACKBONES, HUB, is_backbone
 from oshp_bench.baselines.registry import REFERENCE, named, network_class
 from oshp_bench.baselines.settings import Layer, Range, assignments, layered, outside
 from oshp_bench.errors import OshpError, raise_problems
@@ -112,10 +112,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         problems, methods = outside(self), named("frozen", "trained")
-        for name, known in (("method", methods), ("backbone", BACKBONES)):
-            value = getattr(self, name)
-            if value not in known:
-                problems.append(f"{name} is {shown(value)}; known: {', '.join(known)}")
+        if self.method not in methods:
+            problems.append(f"method is {shown(self.method)}; known: {', '.join(methods)}")
+        if not is_backbone(self.backbone):
+            problems.append(f"backbone is {shown(self.backbone)}; known: {', '.join(BACKBONES)}, {HUB}NAME")
         if self.method in methods and self.way not in methods[self.method].ways:
             problems.append(f"way is {self.way}; {self.method} can only be trained {methods[self.method].ways[0]}-way")
         if self.episodes is not None and self.episodes < self.batch:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oshp_bench.errors import OshpError
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from oshp_bench.baselines.backbones.layers import Backbone
     from oshp_bench.baselines.backbones.vgg16 import Layout as VGGLayout
     from oshp_bench.baselines.backbones.xception65 import Depth
+
+# What begins the name of a backbone of the transformers library.
+HUB = "hub:"
+HUB_WIDTH = 256
+HUB_SUMMARY = "any backbone of transformers, such as DINOv2, from a folder or the Hugging Face hub"
 
 
 @dataclass(frozen=True)
@@ -33,22 +38,28 @@ class BackboneRecipe:
 
 
 def build_backbone(
-    name: str, *, width: int | None = None, weights: Path | None = None, pretrained: bool = True
+    name: str,
+    *,
+    width: int | None = None,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    architecture: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Makes a backbone.
 
     Args:
-        name: a key of BACKBONES.
+        name: a key of BACKBONES, or "hub:" with a folder or a name on the Hugging Face hub.
         width: the channels of its features; None takes the backbone's own.
         weights: a file of pretrained weights; None takes those of the installed package, if the backbone has one.
         pretrained: False leaves the weights as drawn from torch's generator, for a checkpoint to fill.
+        architecture: what a checkpoint says of a backbone of the hub; None asks the hub or the folder.
 
     Raises:
         OshpError: no such backbone, a width that it cannot have, or weights that are missing or do not fit.
     """
-    if name not in BACKBONES:
-        raise OshpError(f"{name}: no such backbone; known: {', '.join(BACKBONES)}")
-    recipe = BACKBONES[name]
+    recipe = _hub(name.removeprefix(HUB), architecture) if name.startswith(HUB) else BACKBONES.get(name)
+    if recipe is None:
+        raise OshpError(f"{name}: no such backbone; known: {', '.join(BACKBONES)}, {HUB}NAME")
     backbone = recipe.build(width or recipe.width)
     if pretrained:
         recipe.load(backbone, weights)
@@ -120,6 +131,33 @@ def _resnet50(deep: bool, whose: str) -> BackboneRecipe:
 
     stem = ", deep stem" if deep else ""
     return BackboneRecipe(f"ResNet-50{stem}, output stride 8, as {whose} has it", 2048, build, load)
+
+
+def _hub(where: str, architecture: Mapping[str, Any] | None) -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.hub import Hub, architecture_of
+
+        return Hub(architecture or architecture_of(where), width)
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.hub import Hub
+
+        if path is not None:
+            raise OshpError(f"{HUB}{where} comes with its own weights; leave away the file {path}")
+        assert isinstance(backbone, Hub)
+        backbone.load_pretrained(where)
+
+    return BackboneRecipe(HUB_SUMMARY, HUB_WIDTH, build, load)
+
+
+def is_backbone(name: str) -> bool:
+    """Whether `build_backbone` knows the name; a name on the hub may still not exist."""
+    return name in BACKBONES or (name.startswith(HUB) and name != HUB)
+
+
+def usual_width(name: str) -> int:
+    """The channels of a backbone's features, unless another number is asked for."""
+    return BACKBONES[name].width if name in BACKBONES else HUB_WIDTH
 
 
 def _given(path: Path | None, name: str, file: str) -> Path:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone, Level, SeparableConv, kaiming, upsampled
+from oshp_bench.baselines.backbones.layers import Level, NeckedBackbone, kaiming
 from oshp_bench.baselines.pieces.recompute import chained
 
 WIDTH = 128
-_LOW = 48
 _EPS = 1e-3
 # Kernel, stride, input and output channels of every block up to stride 16, where 112 channels see the whole of a
 # small photo; mid-level features carry over to novel classes better than deeper ones (paper, Table 7).
@@ -81,7 +79,7 @@ class InvertedResidual(nn.Module):
         return out + features if self._shortcut else out
 
 
-class EfficientNetLite0(Backbone):
+class EfficientNetLite0(NeckedBackbone):
     """EfficientNet-Lite0 with a neck.
 
     Args:
@@ -98,18 +96,12 @@ class EfficientNetLite0(Backbone):
         self._blocks = nn.ModuleList(
             InvertedResidual(*each, expansion=_EXPANSION if number else 1) for number, each in enumerate(_BLOCKS)
         )
-        low, deep = self.levels["stage3"].channels, self.levels["stage6"].channels
-        self.context = nn.Sequential(nn.Conv2d(deep, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-        self.low = nn.Sequential(nn.Conv2d(low, _LOW, 1, bias=False), nn.BatchNorm2d(_LOW), nn.ReLU())
-        self.last = SeparableConv(width + _LOW, width, activate=True)
+        self.add_neck(self.levels["stage3"], self.levels["stage6"])
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
         levels = self.level_features(images, ("stage3", "stage6"))
-        low, deep = self.low(levels["stage3"]), levels["stage6"]
-        size = (low.shape[2], low.shape[3])
-        features: Tensor = self.last(torch.cat((upsampled(self.context(deep), size), low), 1), self.recompute)
-        return features
+        return self.through_neck(levels["stage3"], levels["stage6"])
 
     def normalised(self, images: Tensor) -> Tensor:
         return (images * 255 - 127) / 128

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.pieces.recompute import chained
+
+# Mean and deviation of ImageNet's photos, RGB in 0..1.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The channels that necks take from a shallow level.
+_LOW = 48
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,14 @@ class Backbone(nn.Module):
         width, stride: of the features that `forward` gives.
         levels: the levels by name, shallow to deep.
         recompute: training computes cheap activations again instead of keeping them; no number changes.
+        architecture: what it is built from beside its name and width, for a checkpoint; None where these say all.
     """
 
     width: int
     stride: int = 4
     levels: Mapping[str, Level]
     recompute: bool = False
+    architecture: Mapping[str, Any] | None = None
 
     def normalised(self, images: Tensor) -> Tensor:
         """Photos, RGB in 0..1, as the first stage wants them."""
@@ -102,15 +111,39 @@ def kaiming(module: nn.Module) -> None:
             nn.init.kaiming_normal_(each.weight)
 
 
-def projection(inputs: int, width: int) -> nn.Module:
-    """A neck that changes the number of channels by a 1x1 convolution with batch norm and ReLU, if it has to."""
-    if width == inputs:
+class NeckedBackbone(Backbone):
+    """A backbone whose neck has to be trained: it brings a deep level to the stride of a shallow one.
+
+    A subclass sets `width` and calls `add_neck` after it has made its stages.
+    """
+
+    def add_neck(self, low: Level | None, deep: Level) -> None:
+        """Makes the neck's layers; without a shallow level the deep one keeps its stride."""
+        self.stride = (low or deep).stride
+        self.context = projection(deep.channels, self.width, always=True)
+        self.low = None if low is None else projection(low.channels, _LOW, always=True)
+        self.last = None if low is None else SeparableConv(self.width + _LOW, self.width, activate=True)
+
+    def through_neck(self, low: Tensor, deep: Tensor) -> Tensor:
+        """Both levels' features to those of the backbone."""
+        context: Tensor = self.context(deep)
+        if self.low is None or self.last is None:
+            return context
+        low = self.low(low)
+        both = torch.cat((upsampled(context, (low.shape[2], low.shape[3])), low), 1)
+        features: Tensor = self.last(both, self.recompute)
+        return features
+
+
+def projection(inputs: int, width: int, always: bool = False) -> nn.Module:
+    """A 1x1 convolution with batch norm and ReLU; nothing where the channels are as wanted, unless `always`."""
+    if width == inputs and not always:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def imagenet_normalised(images: Tensor) -> Tensor:
     """RGB in 0..1 less the mean of ImageNet's photos, over their deviation: what most ImageNet weights expect."""
-    mean, deviation = images.new_tensor(((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))[:, :, None, None]
+    mean, deviation = images.new_tensor(IMAGENET)[:, :, None, None]
     normalised: Tensor = (images - mean) / deviation
     return normalised
