@@ -26,8 +26,8 @@ from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.datasets.images import Mask
 from oshp_bench.episodes.episodes import Episodes, ImageCache
-from oshp_bench.tailor.export import write_pack
-from oshp_bench.training.photos import Files, Pack
+from oshp_bench.manifest.pack import Pack, write_pack
+from oshp_bench.training.photos import Files
 from oshp_bench.training.settings import preset
 
 BACKBONES = ("efficientnet-lite0", "xception65")

@@ -80,7 +80,7 @@ def real_looking_workload(folder: Path) -> Workload:
     """Builds the workload, or takes up what an earlier run left in the folder."""
     about, manifest, source = _dataset()
     masks, photos = folder / "masks", folder / "photos"
-    palette = palette_bytes((each.id, each.name) for each in manifest.classes)
+    palette = palette_bytes(manifest.names)
     images = sorted({*manifest.pools["query_test"], *manifest.pools["support_test"]})
     for image in progress(images, "masks"):
         if not (photos / f"{image}.jpg").exists():

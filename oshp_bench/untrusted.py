@@ -1,4 +1,4 @@
-"""Reads nested tables of unknown origin and notes every mistake with its place, instead of stopping at the first."""
+"""Reads nested tables of unknown origin and collects all mistakes, with their places."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MOST_SHOWN = 500
 
 
 class Reader:
-    """A table being read.
+    """A table and the problems found in it.
 
-    A member that is missing or of the wrong type gives a problem and a harmless value, so that reading goes on.
+    A member that is missing or of the wrong type adds a problem and gives a harmless value, so that reading goes on.
 
     Args:
         content: the table.
-        origin: the file's name; it starts every problem.
-        place: the table's name within the file.
+        origin: the file's name; every problem starts with it.
+        place: the table's name in the file.
     """
 
     def __init__(self, content: Mapping[str, Any], origin: str, place: str = ""):
@@ -28,7 +28,7 @@ class Reader:
         self._place = place
         self._seen: set[str] = set()
         self._tables: list[Reader] = []
-        # A dict, as it keeps the order and drops what is said twice; nested tables share it.
+        # A dict as an ordered set; nested tables share it.
         self._noted: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -43,14 +43,12 @@ class Reader:
 
     @property
     def problems(self) -> list[str]:
-        """Every problem noted so far, here and in nested tables."""
+        """All problems so far, here and in nested tables."""
         return list(self._noted)
 
     def wrong(self, what: str) -> None:
         """Notes a problem."""
-        what = f"{self._place}: {what}" if self._place else what
-        if not what.isprintable():
-            what = "".join(each if each.isprintable() else repr(each)[1:-1] for each in what)
+        what = printable(f"{self._place}: {what}" if self._place else what)
         self._noted[f"{self._origin}: {what if len(what) <= _MOST_SHOWN else what[:_MOST_SHOWN] + ' ...'}"] = None
 
     def wrong_if(self, condition: object, what: str) -> None:
@@ -59,7 +57,7 @@ class Reader:
             self.wrong(what)
 
     def unknown_members(self) -> None:
-        """Notes the members that nobody asked for, here and in the tables read from here: most are misspelt."""
+        """Notes the members that were not read, here and in nested tables: most are misspelt."""
         for key in sorted(self._content.keys() - self._seen):
             self.wrong(f"unknown member {shown(key)}")
         for table in self._tables:
@@ -86,8 +84,9 @@ class Reader:
 
     def integers(self, key: str) -> tuple[int, ...]:
         values = self._get(key, list, "a list of whole numbers", [], False)
-        self.wrong_if(not all(type(value) is int for value in values), f"{key} holds what is no whole number")
-        return tuple(value for value in values if type(value) is int)
+        numbers = tuple(value for value in values if type(value) is int)
+        self.wrong_if(len(numbers) < len(values), f"{key} holds something other than whole numbers")
+        return numbers
 
     def ranges(self, key: str) -> tuple[tuple[int, int], ...]:
         ranges = []
@@ -118,8 +117,9 @@ class Reader:
 
     def class_id_lists(self, key: str) -> tuple[tuple[int, ...], ...]:
         values = self._get(key, list, "a list of lists of class ids", [], False)
-        self.wrong_if(not all(type(each) is list for each in values), f"{key} holds what is no list of class ids")
-        return tuple(self._checked_class_ids(key, each) for each in values if type(each) is list)
+        lists = [ids for ids in values if type(ids) is list]
+        self.wrong_if(len(lists) < len(values), f"{key} holds something other than lists of class ids")
+        return tuple(self._checked_class_ids(key, ids) for ids in lists)
 
     def table(self, key: str, *, optional: bool = False) -> Reader:
         return self._nested(self._get(key, dict, "a table", {}, optional), key)
@@ -144,7 +144,7 @@ class Reader:
     def pattern(self, key: str) -> str | None:
         value = self.relative_path(key)
         once = value is None or (value.count("{id}") == 1 and "{id}" in PurePosixPath(value).name)
-        self.wrong_if(not once, f"{key} {shown(value)} does not hold {{id}} once, in the file's name")
+        self.wrong_if(not once, f"{key} {shown(value)} must contain {{id}} once, in the file's name")
         return value
 
     def _nested(self, content: Mapping[str, Any], key: str) -> Reader:
@@ -168,7 +168,7 @@ class Reader:
         # One pass over the types first: these lists are long.
         if all(type(value) is int and 0 < value < 254 for value in values):
             return tuple(values)
-        self.wrong(f"{key} holds what is no class id from 1 to 253")
+        self.wrong(f"{key} holds something other than class ids from 1 to 253")
         return ()
 
     def _texts(self, key: str, values: list[Any]) -> tuple[str, ...]:
@@ -179,5 +179,10 @@ class Reader:
 
 
 def shown(value: object) -> str:
-    """A value of unknown origin as a short piece of one line."""
+    """A value of unknown origin as at most 60 characters of one line."""
     return re.sub(r"\s+", " ", repr(value))[:60]
+
+
+def printable(text: str) -> str:
+    """A text of unknown origin that cannot steer a terminal: other than printable characters are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -337,7 +337,7 @@ def test_matlab_masks_are_those_that_scipy_reads(test_data: Path) -> None:
 @settings(max_examples=30, deadline=None)
 def test_a_written_mask_reads_back(height: int, width: int, seed: int) -> None:
     mask = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
-    content = images.mask_png(mask, palette_bytes([(1, "hat")]))
+    content = images.mask_png(mask, palette_bytes({1: "hat"}))
     assert np.array_equal(images.decode(images.open_image(content, ("PNG",))), mask)
 
 

@@ -17,7 +17,7 @@ from oshp_bench.datasets.images import Mask
 from oshp_bench.datasets.labels import Spec, load_spec
 from oshp_bench.datasets.sources import find_source
 from oshp_bench.manifest import Manifest, Pairs, save_manifest
-from oshp_bench.manifest.audit import Finding, audit
+from oshp_bench.manifest.audit import Finding, audit_manifest
 from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.show import columns, describe
 from oshp_bench.manifest.truth import truth_path, write_truth
@@ -59,7 +59,7 @@ def small(manifest: Manifest, rows: Rows, **held: tuple[int, ...]) -> Manifest:
 
 def test_clustering_is_counted_by_hand(manifest: Manifest) -> None:
     rows: Rows = [("q1", "a", 1, (1,)), ("q1", "b", 1, (1,)), ("q1", "c", 1, (1,)), ("q2", "a", 1, (1,))]
-    findings = audit(small(manifest, rows, q1=(1,), q2=(1,)))
+    findings = audit_manifest(small(manifest, rows, q1=(1,), q2=(1,)))
     figures = finding(findings, "clustering").figures
     # 4 pairs of 2 queries; (3 + 1)^2 / (3^2 + 1^2) = 1.6; of 3 neighbourhoods 2 share a query.
     assert figures == {
@@ -74,7 +74,7 @@ def test_clustering_is_counted_by_hand(manifest: Manifest) -> None:
 
 def test_pairs_of_queries_of_their_own_are_not_clustered(manifest: Manifest) -> None:
     rows: Rows = [(f"q{n}", f"s{n}", 1, (1,)) for n in range(60)]
-    findings = audit(small(manifest, rows, **{f"q{n}": (1,) for n in range(60)}))
+    findings = audit_manifest(small(manifest, rows, **{f"q{n}": (1,) for n in range(60)}))
     assert {each.topic: each.level for each in findings} == {
         "distinct queries": "ok",
         "reuse": "ok",
@@ -91,7 +91,7 @@ def test_co_occurrence_counts_classes_in_both_images(manifest: Manifest) -> None
     # Hat (1) and hair (2) are in both images of every pair; shoes (3) in both of the first and the last.
     rows: Rows = [("q1", "a", 1, (1, 2, 3)), ("q2", "b", 1, (1, 2)), ("q1", "c", 2, (1, 2)), ("q2", "d", 2, (1, 2, 3))]
     rows.append(("q1", "e", 3, (1, 2, 3)))
-    found = finding(audit(small(manifest, rows, q1=(1, 2, 3), q2=(1, 2))), "co-occurrence")
+    found = finding(audit_manifest(small(manifest, rows, q1=(1, 2, 3), q2=(1, 2))), "co-occurrence")
     assert found.classes == {
         "hat": {"most often together with": {"hair": 1.0, "shoes": 0.5}},
         "hair": {"most often together with": {"hat": 1.0}},
@@ -110,7 +110,7 @@ def test_areas_leave_ignored_pixels_out(manifest: Manifest) -> None:
         return mask
 
     rows: Rows = [("q1", "a", 1, (1,)), ("q2", "b", 1, (1,)), ("q1", "c", 1, (1,))]
-    found = finding(audit(small(manifest, rows, q1=(1,), q2=(1,)), masks), "class areas")
+    found = finding(audit_manifest(small(manifest, rows, q1=(1,), q2=(1,)), masks), "class areas")
     assert found.classes["hat"] == {
         "min": pytest.approx(1 / 1900),
         "median": pytest.approx(10 / 1900),
@@ -133,7 +133,7 @@ def test_equal_photos_in_two_pools_are_found(
     content = (photos / "001.jpg").read_bytes()
     (photos / "060.jpg").write_bytes(content[:2] + b"\xff\xfe\x00\x06copy" + content[2:])
     (photos / "100.jpg").write_bytes(b"")
-    found = finding(audit(manifest, None, find_source(tiny_spec.dataset, tmp_path)), "leakage")
+    found = finding(audit_manifest(manifest, None, find_source(tiny_spec.dataset, tmp_path)), "leakage")
     assert found.level == "weak"
     assert found.figures == {
         "images_in_two_pools": [],
@@ -148,13 +148,13 @@ def test_equal_photos_in_two_pools_are_found(
 
 def test_images_in_two_pools_are_found(manifest: Manifest) -> None:
     pools = {**manifest.pools, "support_train": {**manifest.pools["support_train"], "001": (1,)}}
-    found = finding(audit(replace(manifest, pools=pools)), "leakage")
+    found = finding(audit_manifest(replace(manifest, pools=pools)), "leakage")
     assert (found.level, found.figures["images_in_two_pools"]) == ("weak", ["001"])
 
 
 def test_unknown_training_images_are_noted(manifest: Manifest) -> None:
     pools = {**manifest.pools, "query_train": dict.fromkeys(manifest.pools["query_train"])}
-    found = finding(audit(replace(manifest, pools=pools, validation=None)), "training images")
+    found = finding(audit_manifest(replace(manifest, pools=pools, validation=None)), "training images")
     assert (found.level, found.figures["query_train"], found.figures["support_train"]) == ("note", 20, 0)
     assert "no validation pairs" in found.text
 
@@ -166,7 +166,7 @@ def atr(test_data: Path) -> Manifest:
 
 
 def test_the_official_atr_list_shows_its_known_weaknesses(atr: Manifest) -> None:
-    findings = audit(atr)
+    findings = audit_manifest(atr)
     assert finding(findings, "distinct queries").figures == {"pairs": 1650, "queries": 110, "supports": 1650}
     assert finding(findings, "distinct queries").level == "weak"
     assert finding(findings, "clustering").figures == {

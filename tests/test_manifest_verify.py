@@ -110,7 +110,7 @@ def test_every_misfit_of_the_data_is_named(manifest: Manifest, manifest_file: Pa
     expected = [
         f"{photos / '000.jpg'}: does not exist",
         f"{photos / '001.jpg'}: truncated: the JPEG's end is missing",
-        f"{masks / '002.png'}: the mask has (22, 18) rows and columns, the photo (28, 17)",
+        f"{masks / '002.png'}: 18x22 pixels, but its photo has 17x28",
         f"{masks / '003.png'}: does not exist",
         f"{masks / '005.png'}: truncated: the PNG's end is missing",
         f"{masks / '007.png'}: holds 99, but tiny has the labels 0..7",

@@ -180,7 +180,7 @@ def test_a_manifest_that_breaks_a_rule(bench: Bench, kway: Path, alone: Path) ->
     )
     save_manifest(replace(bench.manifest, pairs=twice), alone)
     assert errors(alone, kway) == [
-        f"{alone}: pairs: pair stands there twice: 0001",
+        f"{alone}: pairs: pair is listed twice: 0001",
         f"{alone}: hat has 149 different pairs; every class needs 150",
     ]
 

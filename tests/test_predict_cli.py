@@ -285,7 +285,7 @@ def test_the_predictions_of_another_run_are_not_touched(
 @pytest.mark.parametrize(
     ("card", "why"),
     [
-        (None, "no predictions.json that says whose"),
+        (None, "holds predictions, but no predictions.json"),
         ("[]", '"format" is not "oshp-predictions/1"'),
         ('{"format": "oshp-result/1"}', '"format" is not "oshp-predictions/1"'),
         ("{", "not valid JSON"),

@@ -195,7 +195,7 @@ def test_presence_tables_of_both_kinds_are_read(test_data: Path) -> None:
         ("id,present_labels\n1,1 x\n", "not a table"),
         ("id,present_labels\n1,99\n", "line 2: a label that the dataset does not have"),
         ("id,present_labels\n1,-1\n", "line 2: a label that the dataset does not have"),
-        ("id,present_labels\n1,1\n1,2\n", "line 3: '1' stands there twice"),
+        ("id,present_labels\n1,1\n1,2\n", "line 3: '1' is listed twice"),
         ("id,present_labels\n../1,1\n", "line 2: '../1' is no image id"),
         ("hat,id\n1\n", "line 2: '' is no image id"),
         ("id,present_labels\n1," + "9" * 200_000, "not a table"),

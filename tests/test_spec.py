@@ -133,14 +133,17 @@ def test_the_example_of_the_docs_is_a_spec() -> None:
         (lambda c: c.update(corrections=[{"from": "hat", "to": "bag", "ids": ["1"]}] * 2), "change 'hat' of image '1'"),
         (lambda c: c["layouts"][0].update(parts=[]), "layouts 1: has no parts"),
         (lambda c: c["layouts"][0]["parts"][0].pop("mask"), "layouts 1.parts 1: needs ids, or photo and mask"),
-        (lambda c: c["layouts"][0]["parts"][0].update(mask="../{id}.png"), "'../{id}.png' leaves the dataset's folder"),
+        (
+            lambda c: c["layouts"][0]["parts"][0].update(mask="../{id}.png"),
+            "'../{id}.png' leaves the dataset's folder",
+        ),
         (lambda c: c["layouts"][0]["parts"][0].update(mask="/m/{id}.png"), "leaves the dataset's folder"),
         (lambda c: c["layouts"][0]["parts"][0].update(ids="a/../../b"), "leaves the dataset's folder"),
         (lambda c: c["layouts"][0]["parts"][0].update(ids="a\0b"), "leaves the dataset's folder"),
-        (lambda c: c["layouts"][0]["parts"][0].update(mask="masks/a.png"), "does not hold {id} once"),
+        (lambda c: c["layouts"][0]["parts"][0].update(mask="masks/a.png"), "must contain {id} once"),
         (
             lambda c: c["layouts"][0]["parts"][0].update(mask="{id}/a.png"),
-            "does not hold {id} once, in the file's name",
+            "must contain {id} once, in the file's name",
         ),
         (lambda c: c["layouts"][0]["parts"][0].update(drawn=10**9), "drawn is 1000000000, not a number from 1"),
     ],
@@ -160,7 +163,14 @@ def test_all_mistakes_are_reported_at_once() -> None:
         content["typo"] = 1
 
     found = problems_of(changed(change))
-    for piece in ("'scarf'", "merged twice", "ring", "leaves the dataset's folder", "version is missing", "'typo'"):
+    for piece in (
+        "'scarf'",
+        "merged twice",
+        "ring",
+        "leaves the dataset's folder",
+        "version is missing",
+        "'typo'",
+    ):
         assert sum(piece in each for each in found) == 1, (piece, found)
 
 

@@ -62,16 +62,16 @@ def test_every_shortage_is_told() -> None:
         official_pairs(RULE, NAMES, {"a": (1, 2)}, {"p": (2,), "q": (1, 2)})
     bag_queries, bag_supports, hat_queries, hat_supports = error.value.problems
     # Bag takes a, p and q; nothing is left for hat.
-    assert bag_queries.startswith("bag: the official rule needs 2 unused images of the query pool") and (
+    assert bag_queries.startswith("bag: the official rule needs 2 unused images with it in the query pool") and (
         "finds 1;" in bag_queries
     )
-    assert "needs 4 unused images of the support pool" in bag_supports and "finds 2;" in bag_supports
+    assert "needs 4 unused images with it in the support pool" in bag_supports and "finds 2;" in bag_supports
     assert hat_queries.startswith("hat: ") and "finds 0;" in hat_queries
     assert hat_supports.startswith("hat: ") and "finds 0;" in hat_supports
 
 
 def test_cyclic_needs_different_supports_for_a_query() -> None:
-    with pytest.raises(OshpError, match="bag: the official rule needs 2 unused images of the support pool"):
+    with pytest.raises(OshpError, match="bag: the official rule needs 2 unused images with it in the support pool"):
         official_pairs(replace(RULE, supports="cyclic"), NAMES, QUERIES, {"p": (1, 2), "q": (1,)})
 
 

@@ -105,7 +105,7 @@ def test_the_release_s_reading_is_a_preset(manifest_file: Path, tiny_root: Path,
     [
         (["--device", "abacus"], "--device abacus: cannot be used here"),
         (["--device", "meta"], "--device meta: cannot be used here"),
-        (["--pack", "missing.h5"], "missing.h5: no pack that can be read; write it again with oshp-tailor --pack"),
+        (["--pack", "missing.h5"], "missing.h5: not a readable pack; write it again with oshp-tailor --pack"),
         (["--manifest", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory); check the path"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read (No such file or directory); check the path"),
         (["--manifest", "cihp_fold1"], "cihp_fold1: does not know which classes the images of query_train hold; tail"),

@@ -27,9 +27,8 @@ from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.episodes.episodes import Episode, ImageCache
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
-from oshp_bench.tailor.export import write_pack
+from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.training.loop import train
-from oshp_bench.training.photos import Pack
 from oshp_bench.training.validation import validate, validation_pairs
 
 

@@ -24,9 +24,9 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, load_manifest
-from oshp_bench.tailor.export import write_pack
+from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.training.draws import Draw, Draws
-from oshp_bench.training.photos import Files, Pack, TrainingPhotos, open_photos
+from oshp_bench.training.photos import Files, TrainingPhotos, open_photos
 from oshp_bench.training.samples import Episodes, RawBatch, augmented, batches
 from oshp_bench.training.settings import Augmentation, TrainSettings
 
@@ -392,10 +392,10 @@ def damaged(pack: Path, path: Path, part: str) -> Path:
 @pytest.mark.parametrize(
     ("part", "why"),
     [
-        ("format", 'no pack (its "format" is not "oshp-pack/1")'),
+        ("format", 'not a pack (its "format" is not "oshp-pack/1")'),
         ("dataset", "its labels do not mean those of tiny_fold1; pack this manifest's dataset"),
-        ("sizes", "no pack that can be read; write it again with oshp-tailor --pack"),
-        ("ids", "no pack that can be read; write it again with oshp-tailor --pack"),
+        ("sizes", "not a readable pack; write it again with oshp-tailor --pack"),
+        ("ids", "not a readable pack; write it again with oshp-tailor --pack"),
     ],
 )
 def test_what_is_no_pack_is_refused(manifest: Manifest, pack: Path, tmp_path: Path, part: str, why: str) -> None:
@@ -415,7 +415,7 @@ def test_a_damaged_pack_is_refused(manifest: Manifest, pack: Path, tmp_path: Pat
         path.write_bytes(content)
         with pytest.raises(OshpError) as raised:
             Pack(path, manifest)
-        assert raised.value.problems == (f"{path}: no pack that can be read; write it again with oshp-tailor --pack",)
+        assert raised.value.problems == (f"{path}: not a readable pack; write it again with oshp-tailor --pack",)
     path = tmp_path / "shorter.h5"
     path.write_bytes(pack.read_bytes())
     with h5py.File(path, "r+") as file:

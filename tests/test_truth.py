@@ -21,7 +21,7 @@ from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
-from oshp_bench.manifest.truth import INDEX, find_truth, load_truth, stride4_classes, truth_path, write_truth
+from oshp_bench.manifest.truth import find_truth, load_truth, stride4_classes, truth_path, write_truth
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,9 @@ def rewritten(old: Path, new: Path, change: Callable[[dict[str, bytes]], object]
 
 def index_changed(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, bytes]], None]:
     def apply(members: dict[str, bytes]) -> None:
-        index = json.loads(members[INDEX])
+        index = json.loads(members["truth.json"])
         change(index)
-        members[INDEX] = json.dumps(index).encode()
+        members["truth.json"] = json.dumps(index).encode()
 
     return apply
 
@@ -93,17 +93,20 @@ def index_changed(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda m: m.pop(INDEX), "not a readable truth file"),
-        (lambda m: m.update({INDEX: b"[" * 10**6}), "nested too deeply"),
-        (lambda m: m.update({INDEX: b" " * (17 << 20)}), "larger than 16 MiB"),
-        (lambda m: m.update({INDEX: b"[]"}), "not a truth file"),
+        (lambda m: m.pop("truth.json"), "not a readable truth file"),
+        (lambda m: m.update({"truth.json": b"[" * 10**6}), "nested too deeply"),
+        (lambda m: m.update({"truth.json": b" " * (17 << 20)}), "larger than 16 MiB"),
+        (lambda m: m.update({"truth.json": b"[]"}), "not a truth file"),
         (index_changed(lambda i: i.update(format="oshp-truth/2")), "not a truth file"),
         (index_changed(lambda i: i.update(test_digest="sha256:0")), "not of tiny_fold1"),
         (index_changed(lambda i: i.pop("test_digest")), "not of tiny_fold1"),
         (index_changed(lambda i: i.update(queries=[])), r"queries is \[\], not a table"),
         (index_changed(lambda i: i["queries"].pop("001")), "lacks 1 images of the manifest, 001"),
         (index_changed(lambda i: i["stride4_classes"].pop("052")), "lacks 1 images of the manifest, 052"),
-        (index_changed(lambda i: i["stride4_classes"].update({"052": [0]})), "052 holds what is no class id"),
+        (
+            index_changed(lambda i: i["stride4_classes"].update({"052": [0]})),
+            "052 holds something other than class ids",
+        ),
         (index_changed(lambda i: i["queries"]["001"].update(size=[21])), "queries.001: size is not"),
         (index_changed(lambda i: i["queries"]["001"].update(size=[2**40, 2**40])), "queries.001: size is not"),
         (index_changed(lambda i: i["queries"]["001"].update(digest=5)), "queries.001: digest is 5, not a text"),
@@ -119,7 +122,7 @@ def test_a_broken_index_is_refused(
 
 
 def png_of(value: int, height: int = 21, width: int = 17) -> bytes:
-    return mask_png(np.full((height, width), value, np.uint8), palette_bytes([]))
+    return mask_png(np.full((height, width), value, np.uint8), palette_bytes({}))
 
 
 @pytest.mark.parametrize(
@@ -149,8 +152,8 @@ def test_a_broken_mask_is_refused(
 
 def test_a_compression_that_we_do_not_write_is_refused(manifest: Manifest, truth_file: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "t.zip", "w", zipfile.ZIP_LZMA) as archive, zipfile.ZipFile(truth_file) as old:
-        archive.writestr(INDEX, old.read(INDEX))
-    with pytest.raises(OshpError, match="compressed in a way that we do not write"):
+        archive.writestr("truth.json", old.read("truth.json"))
+    with pytest.raises(OshpError, match="compressed with another method than deflate"):
         load_truth(tmp_path / "t.zip", manifest)
 
 

@@ -60,7 +60,7 @@ def test_refused_labels_come_with_what_is_legal(manifest: Manifest, source: Sour
     line = refusal(
         PredictionWriter(tmp_path / "k", manifest, "own", "k"), episode, np.full(episode.query_size, 4, np.uint8)
     )
-    assert "no class of tiny_fold1; give class ids, which are 0, 1, 2, 3, 5, 7" in line
+    assert "no class of tiny_fold1; its class ids are 0, 1, 2, 3, 5, 7" in line
     episode = of_way(manifest, source, "1", 160)
     line = refusal(
         PredictionWriter(tmp_path / "1", manifest, "own", "1"), episode, np.full(episode.query_size, 1, np.uint8)

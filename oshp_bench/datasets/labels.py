@@ -18,14 +18,14 @@ from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_toml
 from oshp_bench.untrusted import Reader
 
-FORMAT = "oshp-dataset/1"
-SPECS = Path(__file__).with_name("specs")
+_FORMAT = "oshp-dataset/1"
+_SPECS = Path(__file__).with_name("specs")
 POOLS = ("query_train", "support_train", "query_test", "support_test")
 BACKGROUND = "background"
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 VERSION_PATTERN = re.compile(r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}")
-# Where a lookup table says that a mask holds a number which is no label of the dataset.
+# In a lookup table of labels: this number is no label of the dataset.
 UNKNOWN = 254
 
 
@@ -97,6 +97,11 @@ class Dataset:
     tree: str = ""
     layouts: tuple[Layout, ...] = ()
 
+    @property
+    def names(self) -> dict[int, str]:
+        """Class id -> name, background first, ascending."""
+        return {spec.id: spec.name for spec in self.classes}
+
     @cached_property
     def merge(self) -> NDArray[np.uint8]:
         """The class id of every number a mask may hold: uint8 [256]; 255 stays ignore, no label gives 254."""
@@ -167,7 +172,7 @@ class Spec:
 
 def builtin_specs() -> dict[str, Path]:
     """The TOML files of the datasets that come with the package, by name."""
-    return {path.stem: path for path in sorted(SPECS.glob("*.toml"))}
+    return {path.stem: path for path in sorted(_SPECS.glob("*.toml"))}
 
 
 def load_spec(name_or_path: str) -> Spec:
@@ -190,8 +195,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
         OshpError: every mistake in it, a line each.
     """
     reader = Reader(content, origin)
-    if reader.text("format") != FORMAT:
-        reader.wrong(f'format is not "{FORMAT}"')
+    reader.wrong_if(reader.text("format") != _FORMAT, f'format is not "{_FORMAT}"')
     dataset = parse_dataset(reader)
     ids = {spec.name: spec.id for spec in dataset.classes}
 

@@ -1,11 +1,11 @@
-"""One colour a class, the same in every dataset, so that pictures of different tools and people compare."""
+"""One colour per class, the same in every dataset, so that pictures of different tools and people compare."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-# Chosen so that neighbours on a body differ in lightness as well as in hue.
+# Neighbours on a body differ in lightness as well as in hue.
 _COLOURS = {
     "background": (24, 26, 32),
     "hat": (238, 108, 77),
@@ -33,7 +33,7 @@ _COLOURS = {
 
 
 def colour_of(class_name: str) -> tuple[int, int, int]:
-    """The colour of a class: red, green, blue 0..255; names without a chosen colour get one from their digest."""
+    """The colour of a class: red, green, blue 0..255; a name that is not listed gets a colour from its digest."""
     chosen = _COLOURS.get(class_name)
     if chosen:
         return chosen
@@ -41,9 +41,9 @@ def colour_of(class_name: str) -> tuple[int, int, int]:
     return 64 + red % 176, 64 + green % 176, 64 + blue % 176
 
 
-def palette_bytes(classes: Iterable[tuple[int, str]]) -> bytes:
-    """A PNG palette for class ids: 768 bytes; indices that are no class are white, so that they are seen."""
+def palette_bytes(names: Mapping[int, str]) -> bytes:
+    """A PNG palette for class ids, given their names: 768 bytes. Other indices are white, so that they stand out."""
     palette = bytearray(b"\xff" * 768)
-    for class_id, name in classes:
+    for class_id, name in names.items():
         palette[3 * class_id : 3 * class_id + 3] = bytes(colour_of(name))
     return bytes(palette)

@@ -29,7 +29,7 @@ def column_changes(mask: Mask) -> NDArray[np.intp] | None:
     held = (above[:whole].view(np.uint64) != below[:whole].view(np.uint64)).nonzero()[0]
     if len(held) > _NOISE * (whole // 8):
         return None
-    upper, lower = (each[:whole].reshape(-1, 8).take(held, axis=0) for each in (above, below))
+    upper, lower = (pixels[:whole].reshape(-1, 8).take(held, axis=0) for pixels in (above, below))
     found = (upper != lower).reshape(-1).nonzero()[0]
     changes = (held << 3).take(found >> 3)
     changes += found & 7
@@ -70,3 +70,14 @@ def label_counts(mask: Mask) -> NDArray[np.int64]:
     height, width = mask.shape
     positions, weights = weighted_pixels((height, width), changes)
     return np.bincount(mask.reshape(-1).take(positions), weights, 256).astype(np.int64)
+
+
+def class_counts(mask: Mask, merge: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The number of pixels of every class in a mask of source labels: int64 [256].
+
+    Args:
+        mask: uint8 [H, W].
+        merge: the class of every label, uint8 [256].
+    """
+    # The merge is applied to 256 counts, not to half a million pixels; sums below 2^53 are exact in float64.
+    return np.bincount(merge, weights=label_counts(mask), minlength=256).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Finds a dataset's photos and masks in every known layout; one Source gives them by image id."""
+"""Finds a dataset's photos and masks in every known layout; a Source gives them by image id."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oshp_bench.datasets import images
 from oshp_bench.datasets.labels import ID_PATTERN, UNKNOWN, Dataset, Layout, Part
+from oshp_bench.datasets.runs import class_counts
 from oshp_bench.errors import OshpError
 from oshp_bench.files import read_bounded
 
@@ -37,10 +40,10 @@ class Source:
 
     @cached_property
     def lists(self) -> Mapping[str, tuple[str, ...]]:
-        """The image ids of every list the layout gives, sorted as strings, exclusions left out.
+        """The image ids of every list that the layout gives, sorted as strings, without excluded images.
 
         Raises:
-            OshpError: an unreadable list or an id that is not letters, digits, - and _.
+            OshpError: a list that cannot be read, or an id with other characters than letters, digits, - and _.
         """
         found: dict[str, tuple[str, ...]] = {}
         for part in self.layout.parts:
@@ -54,15 +57,15 @@ class Source:
 
     @property
     def has_masks(self) -> bool:
-        """Whether masks are at hand, and not just tables of the classes present."""
+        """Whether masks are at hand, not only tables of the labels present."""
         return all(part.mask or part.drawn for part in self.layout.parts)
 
     @cached_property
     def presence(self) -> Mapping[str, frozenset[int]]:
-        """The source labels present in every image that the layout's tables list.
+        """Image id -> source labels present in it, from the layout's tables.
 
         Raises:
-            OshpError: a table that is not understood.
+            OshpError: a table that cannot be read.
         """
         tables = {part.presence for part in self.layout.parts if part.presence}
         return {
@@ -74,7 +77,7 @@ class Source:
 
         Args:
             photos, masks: the images whose photos, and whose masks, will be read.
-            kind: what such an image is, for the messages.
+            kind: what errors call such an image.
 
         Raises:
             OshpError: the source has no masks at all.
@@ -84,15 +87,14 @@ class Source:
                 f"{self.root}: holds lists of classes, but no photos and masks (layout {self.layout.name!r}); give the"
                 f" folder of {self.dataset.title} itself"
             )
-        problems = []
+        problems: list[str] = []
         for image_id in photos:
-            path = self.photo_path(image_id)
-            # A drawn picture has no file that could be missing.
-            if path is not None:
+            # A drawn photo has no file that could be missing.
+            if self.photo_path(image_id) is not None:
                 try:
                     self.photo_size(image_id)
-                except images.ImageProblem as problem:
-                    problems.append(f"{path}: {problem}")
+                except OshpError as error:
+                    problems.extend(error.problems)
         for image_id in masks:
             path = self.mask_path(image_id)
             if path is not None and not path.is_file():
@@ -100,12 +102,16 @@ class Source:
         return problems
 
     def photo_path(self, image_id: str) -> Path | None:
-        """Where an image's photo lies; None in an embedded dataset."""
+        """The path of an image's photo; None in an embedded dataset."""
         return self._path(self._part(image_id).photo, image_id)
 
     def mask_path(self, image_id: str) -> Path | None:
-        """Where an image's mask lies; None in an embedded dataset."""
+        """The path of an image's mask; None in an embedded dataset."""
         return self._path(self._part(image_id).mask, image_id)
+
+    def mask_name(self, image_id: str) -> str:
+        """What errors call an image's mask: its path, or the image id in an embedded dataset."""
+        return str(self.mask_path(image_id) or image_id)
 
     def photo(self, image_id: str) -> images.Photo:
         """Reads a photo: uint8 [H, W, 3] RGB.
@@ -116,26 +122,20 @@ class Source:
         part = self._part(image_id)
         if part.drawn:
             return _draw(part.drawn, image_id)[0]
-        path = self._needed(self.photo_path(image_id), image_id, "photo")
-        try:
+        with self._file(part.photo, image_id, "photo") as path:
             return images.read_photo(path)
-        except images.ImageProblem as problem:
-            raise images.at_path(path, problem) from problem
 
     def mask(self, image_id: str) -> images.Mask:
         """Reads a mask of source labels, corrections applied: uint8 [H, W]; 255 = ignore.
 
         Raises:
-            OshpError: missing, damaged, a colour picture, or numbers that are no labels.
+            OshpError: missing, damaged or a colour picture.
         """
         part = self._part(image_id)
         if part.drawn:
             return _draw(part.drawn, image_id)[1]
-        path = self._needed(self.mask_path(image_id), image_id, "mask")
-        try:
+        with self._file(part.mask, image_id, "mask") as path:
             mask = images.read_mat_mask(path, part.variable) if part.variable else images.read_mask(path)
-        except images.ImageProblem as problem:
-            raise images.at_path(path, problem) from problem
         correction = self.dataset.corrections_of(image_id)
         return mask if correction is None else correction.take(mask)
 
@@ -143,24 +143,49 @@ class Source:
         """Reads a mask after the merge: uint8 [H, W] of class ids; 255 = ignore.
 
         Raises:
-            OshpError: as mask().
+            OshpError: as mask(), or numbers that are no labels.
         """
-        merged = self.dataset.merge.take(self.mask(image_id))
+        mask = self.mask(image_id)
+        merged = self.dataset.merge.take(mask)
         if (merged == UNKNOWN).any():
-            raise OshpError(unknown_label_problem(self, image_id))
+            raise self._unknown_labels(image_id, mask[merged == UNKNOWN])
         return merged
+
+    def class_counts(self, image_id: str, mask: images.Mask) -> NDArray[np.int64]:
+        """Counts the pixels of every class in an image's mask of source labels: int64 [256].
+
+        Raises:
+            OshpError: the mask holds numbers that are no labels.
+        """
+        counts = class_counts(mask, self.dataset.merge)
+        if counts[UNKNOWN]:
+            raise self._unknown_labels(image_id, mask[self.dataset.merge[mask] == UNKNOWN])
+        return counts
 
     def photo_size(self, image_id: str) -> tuple[int, int]:
         """Height and width of a photo, from its header where there is a file.
 
         Raises:
-            ImageProblem: missing, cut off or not a photo.
+            OshpError: missing, cut off or not a photo.
         """
         part = self._part(image_id)
         if part.drawn:
             height, width = _draw(part.drawn, image_id)[1].shape
             return height, width
-        return images.photo_size(self._needed(self.photo_path(image_id), image_id, "photo"))
+        with self._file(part.photo, image_id, "photo") as path:
+            return images.photo_size(path)
+
+    def check_size(self, image_id: str, mask: images.Mask, photo_size: tuple[int, ...]) -> None:
+        """Compares a mask with its photo's height and width.
+
+        Raises:
+            OshpError: they differ.
+        """
+        if mask.shape != photo_size:
+            raise OshpError(
+                f"{self.mask_name(image_id)}: {mask.shape[1]}x{mask.shape[0]} pixels, but its photo has"
+                f" {photo_size[1]}x{photo_size[0]}; take both from one copy of the dataset"
+            )
 
     def _ids(self, part: Part) -> tuple[Sequence[str], str]:
         if part.drawn:
@@ -192,21 +217,23 @@ class Source:
     def _path(self, pattern: str | None, image_id: str) -> Path | None:
         return None if pattern is None else self.root / pattern.replace("{id}", image_id)
 
-    def _needed(self, path: Path | None, image_id: str, kind: str) -> Path:
+    @contextmanager
+    def _file(self, pattern: str | None, image_id: str, kind: str) -> Iterator[Path]:
+        """The path of a photo or mask; a problem with the picture gets it in front."""
+        path = self._path(pattern, image_id)
         if path is None:
             raise OshpError(f"{self.root}: the layout {self.layout.name!r} has no {kind}s (wanted for {image_id})")
-        return path
+        try:
+            yield path
+        except images.ImageProblem as problem:
+            raise images.at_path(path, problem) from problem
 
-
-def unknown_label_problem(source: Source, image_id: str) -> str:
-    """The problem of a mask that holds numbers which are no labels."""
-    mask = source.mask(image_id)
-    strange = np.unique(mask[source.dataset.merge[mask] == UNKNOWN])
-    shown = ", ".join(map(str, strange[:5]))
-    return (
-        f"{source.mask_path(image_id) or image_id}: holds {shown}, but {source.dataset.name} has the labels"
-        f" 0..{len(source.dataset.labels) - 1} (and 255 = ignore); is this another dataset's mask, or a colour picture?"
-    )
+    def _unknown_labels(self, image_id: str, numbers: NDArray[np.uint8]) -> OshpError:
+        return OshpError(
+            f"{self.mask_name(image_id)}: holds {', '.join(map(str, np.unique(numbers)[:5]))}, but {self.dataset.name}"
+            f" has the labels 0..{len(self.dataset.labels) - 1} (and 255 = ignore); is this another dataset's mask, or"
+            " a colour picture?"
+        )
 
 
 def find_source(dataset: Dataset, root: Path | None) -> Source:
@@ -216,7 +243,7 @@ def find_source(dataset: Dataset, root: Path | None) -> Source:
         root: the folder to search; None takes the variables OSHP_<NAME>_ROOT, then OSHP_DATA.
 
     Raises:
-        OshpError: no folder given, or none that holds a known layout: says what to get and the expected tree.
+        OshpError: no folder given, or no known layout in it; says where to get the dataset and what it looks like.
     """
     embedded = [layout for layout in dataset.layouts if all(part.drawn for part in layout.parts)]
     if embedded:
@@ -241,11 +268,11 @@ def find_source(dataset: Dataset, root: Path | None) -> Source:
 def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, frozenset[int]]]:
     """Reads a CSV table of the labels present in every image.
 
-    The first column `id` or `image_id` names the image; then either a column `present_labels` with label numbers
-    separated by spaces, or a column of 0 and 1 for every label by name.
+    A column `image_id` or `id` names the image. Then there is either a column `present_labels` with label numbers
+    separated by spaces, or a column of 0 and 1 for every label, under its name.
 
     Raises:
-        OshpError: no such columns, or cells that are not understood.
+        OshpError: other columns or cells.
     """
     try:
         rows = csv.DictReader(io.StringIO(read_bounded(path, _MAX_LIST_BYTES).decode("utf-8-sig")))
@@ -253,7 +280,7 @@ def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, fr
         key = next((name for name in ("image_id", "id") if name in columns), None)
         named = {name: labels.index(name) for name in columns if name in labels}
         if key is None or not (named or "present_labels" in columns):
-            raise OshpError(f"{path}: needs a column id, and present_labels or a column a label")
+            raise OshpError(f"{path}: needs a column id, and either a column present_labels or one for every label")
         seen: set[str] = set()
         for row in rows:
             if "present_labels" in row:
@@ -264,7 +291,7 @@ def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, fr
                 raise OshpError(f"{path}: line {rows.line_num}: a label that the dataset does not have")
             image_id = row[key] or ""
             if not ID_PATTERN.fullmatch(image_id) or image_id in seen:
-                why = "stands there twice" if image_id in seen else "is no image id (letters, digits, - and _)"
+                why = "is listed twice" if image_id in seen else "is no image id (letters, digits, - and _)"
                 raise OshpError(f"{path}: line {rows.line_num}: {image_id[:80]!r} {why}")
             seen.add(image_id)
             yield image_id, present
@@ -276,7 +303,7 @@ def _drawn_ids(count: int) -> list[str]:
     return [f"{index:04d}" for index in range(count)]
 
 
-# Drawing takes ten times as long as reading a file; all pictures of the embedded dataset together take 60 MB.
+# Drawing takes ten times as long as reading a file. All pictures of the embedded dataset together take 60 MB.
 @lru_cache(maxsize=512)
 def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
     from oshp_bench.datasets import demo
@@ -289,14 +316,14 @@ def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
     return photo, mask
 
 
-def _fits(part: Part, folder: Path) -> bool:
-    files = [folder / name for name in (part.ids, part.presence) if name]
-    folders = [(folder / pattern).parent for pattern in (part.photo, part.mask) if pattern]
-    return all(file.is_file() for file in files) and all(each.is_dir() for each in folders)
+def _fits(part: Part, root: Path) -> bool:
+    files = [root / name for name in (part.ids, part.presence) if name]
+    folders = [(root / pattern).parent for pattern in (part.photo, part.mask) if pattern]
+    return all(file.is_file() for file in files) and all(folder.is_dir() for folder in folders)
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """The folder and those below it, nearest first, a bounded number; links are not followed."""
+    """The folder and a bounded number of folders below it, nearest first; links are not followed."""
     level, seen = [root], 0
     for _ in range(_SEARCH_DEPTH + 1):
         yield from level

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.datasets.images import COARSE, IGNORE, ImageProblem, Mask, Photo
+from oshp_bench.datasets.images import COARSE, IGNORE, Mask, Photo
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError, raise_problems
@@ -53,10 +53,7 @@ class ImageCache:
             OshpError: missing, cut off or not a photo.
         """
         if image_id not in self._sizes:
-            try:
-                self._sizes[image_id] = self.source.photo_size(image_id)
-            except ImageProblem as problem:
-                raise OshpError(f"{self.source.photo_path(image_id)}: {problem}") from problem
+            self._sizes[image_id] = self.source.photo_size(image_id)
         return self._sizes[image_id]
 
     def photo(self, image_id: str) -> Photo:
@@ -87,12 +84,8 @@ class ImageCache:
         return COARSE.take(self.source.mask(image_id))
 
     def _checked_mask(self, image_id: str) -> Mask:
-        mask, size = self.source.merged_mask(image_id), self.size(image_id)
-        if mask.shape != size:
-            raise OshpError(
-                f"{self.source.mask_path(image_id)}: {mask.shape[1]}x{mask.shape[0]} pixels, but its photo has"
-                f" {size[1]}x{size[0]}; take both from one copy of the dataset"
-            )
+        mask = self.source.merged_mask(image_id)
+        self.source.check_size(image_id, mask, self.size(image_id))
         return mask
 
     def _kept_or(self, kind: str, image_id: str, read: Callable[[str], NDArray[np.uint8]]) -> NDArray[np.uint8]:

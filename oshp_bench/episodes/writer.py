@@ -1,4 +1,4 @@
-"""Writes predictions in the scorer's format, safely: what the scorer would refuse is refused here, at the pair."""
+"""Writes predictions in the scorer's format, and refuses at once what the scorer would refuse."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from oshp_bench.manifest import Manifest
 from oshp_bench.untrusted import shown
 from oshp_bench.version import __version__
 
-FORMAT = "oshp-predictions/1"
+_FORMAT = "oshp-predictions/1"
 CARD = "predictions.json"
 
 
 class PredictionWriter:
-    """Writes the predictions of one method on one manifest; what is there already is kept.
+    """Writes the predictions of one method on one manifest; existing predictions are kept.
 
     A k-way prediction is `folder/kway/0000.png`, a 1-way prediction `folder/1way/0000.png`: 8-bit palette PNGs of
-    class ids at the query's size. `folder/predictions.json` says whose they are. Every file is written whole or not
-    at all, so a killed run goes on with `missing()`.
+    class ids at the query's size. `folder/predictions.json` names method and manifest. Every file is written whole or
+    not at all, so a killed run continues with `missing()`.
 
     Args:
-        folder: made with the first prediction, if need be.
-        method: the method's name; it tells the folder's predictions from another method's.
+        folder: created with the first prediction.
+        method: the method's name; predictions of another method need another folder.
         way: "k" or "1".
-        network: what predictions.json says of the network that makes this way's predictions, such as the digest of
-            its checkpoint; it tells them from another network's. The two ways may come from two networks.
+        network: describes the network behind this way's predictions in predictions.json, such as by the digest of its
+            checkpoint; predictions of another network need another folder. The two ways may use two networks.
 
     Raises:
-        OshpError: the folder holds predictions of another method, network or manifest, or of an unknown one.
+        OshpError: the folder holds predictions of another or an unknown method, network or manifest.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class PredictionWriter:
         self.folder = Path(folder, way_key(way))
         self._manifest = manifest
         self._way = way
-        self._names = {each.id: each.name for each in manifest.classes}
-        self._palette = palette_bytes(self._names.items())
+        self._names = manifest.names
+        self._palette = palette_bytes(manifest.names)
         self._card_path = Path(folder, CARD)
         self._card = {
-            "format": FORMAT,
+            "format": _FORMAT,
             "method": method,
             "manifest": manifest.name,
             "version": manifest.version,
@@ -64,11 +64,11 @@ class PredictionWriter:
             "made_by": f"oshp-bench {__version__}",
         }
         self._network = network
-        self._said = False
+        self._card_written = False
         self._check_owner()
 
     def missing(self) -> tuple[int, ...]:
-        """The indices of the pairs that have no prediction yet, ascending."""
+        """The indices of the pairs without a prediction, ascending."""
         there = {path.name for path in self.folder.iterdir()} if self.folder.is_dir() else set()
         return tuple(index for index, name in enumerate(self._manifest.pairs.names) if f"{name}.png" not in there)
 
@@ -79,7 +79,7 @@ class PredictionWriter:
             mask: uint8 [H, W] of the query's size: k-way any class ids of the manifest, 1-way the target or 0.
 
         Raises:
-            OshpError: the mask is of another type, size or labels, or the episode not one of these pairs.
+            OshpError: a mask of another type, size or labels, or an episode of another list of pairs.
             OSError: the disk is full or read-only.
         """
         pairs, index = self._manifest.pairs, episode.index
@@ -90,13 +90,13 @@ class PredictionWriter:
         ):
             raise OshpError(
                 f"pair {episode.name}: not the {self._way}-way pair of that name in {self._manifest.name};"
-                " give the writer episodes of the manifest's own pairs and of its way"
+                " give the writer episodes of its manifest's pairs and of its way"
             )
         problem = self._problem(episode, mask)
         if problem:
             raise OshpError(f"pair {episode.name} ({self._way}-way): {problem}")
-        if not self._said:
-            self._say_whose()
+        if not self._card_written:
+            self._write_card()
         images.write_mask(self.folder / f"{episode.name}.png", np.ascontiguousarray(mask), self._palette)
 
     def _problem(self, episode: Episode, mask: Mask) -> str | None:
@@ -107,7 +107,7 @@ class PredictionWriter:
         if mask.shape != episode.query_size:
             return (
                 f"the prediction has shape {list(mask.shape)}, the query {list(episode.query_size)};"
-                " give one class id a pixel at the query's own size"
+                " give one class id per pixel, at the query's own size"
             )
         target = episode.classes[0]
         legal = self._names.keys() if self._way == "k" else {0, target}
@@ -118,25 +118,25 @@ class PredictionWriter:
         if self._way == "1":
             return f"the prediction holds {shown}; give {target} where {self._names[target]} is and 0 elsewhere"
         known = ", ".join(map(str, self._names))
-        return f"the prediction holds {shown}, no class of {self._manifest.name}; give class ids, which are {known}"
+        return f"the prediction holds {shown}, no class of {self._manifest.name}; its class ids are {known}"
 
-    def _say_whose(self) -> None:
+    def _write_card(self) -> None:
         # Read again: the other way's writer may have written it.
         card = read_json(self._card_path) if self._card_path.exists() else self._card
         mine = card if self._network is None else {**card, self.folder.name: dict(self._network)}
         if mine != card or not self._card_path.exists():
             write_text(self._card_path, readable_json(mine))
-        self._said = True
+        self._card_written = True
 
     def _check_owner(self) -> None:
         folder = self._card_path.parent
         if not self._card_path.exists():
             if any((folder / way_key(way)).exists() for way in WAYS):
-                raise OshpError(f"{folder}: holds predictions, but no {CARD} that says whose; choose another folder")
+                raise OshpError(f"{folder}: holds predictions, but no {CARD}; choose another folder")
             return
         card = read_json(self._card_path)
-        if not isinstance(card, dict) or card.get("format") != FORMAT:
-            raise OshpError(f'{self._card_path}: its "format" is not "{FORMAT}"; choose another folder')
+        if not isinstance(card, dict) or card.get("format") != _FORMAT:
+            raise OshpError(f'{self._card_path}: its "format" is not "{_FORMAT}"; choose another folder')
         for member in ("method", "manifest", "version", "test_digest"):
             if card.get(member) != self._card[member]:
                 raise OshpError(
@@ -147,9 +147,9 @@ class PredictionWriter:
             self._check_network(card.get(self.folder.name))
 
     def _check_network(self, found: Any) -> None:
-        theirs, ours = (each if isinstance(each, Mapping) else {} for each in (found, self._network))
+        theirs, ours = (network if isinstance(network, Mapping) else {} for network in (found, self._network))
         for member in (*ours, *theirs):
-            # A checkpoint may be moved; its digest says what it is.
+            # A checkpoint may be moved; its digest identifies it.
             if member != "checkpoint" and theirs.get(member) != ours.get(member):
                 raise OshpError(
                     f"{self._card_path}: the {self._way}-way predictions come from another network, or another use of"

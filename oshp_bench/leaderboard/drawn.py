@@ -47,7 +47,7 @@ def _source() -> Source:
 
 
 def _coloured(source: Source, mask: Mask) -> Photo:
-    palette = palette_bytes((each.id, each.name) for each in source.dataset.classes)
+    palette = palette_bytes(source.dataset.names)
     colours: Photo = np.frombuffer(palette, np.uint8).reshape(256, 3)[mask]
     return colours
 

@@ -1,4 +1,4 @@
-"""Tells what is weak in a manifest: what its figures cannot show, or show with less certainty than it seems."""
+"""Finds the weaknesses of a manifest: what its figures cannot show, or show with less certainty than it seems."""
 
 from __future__ import annotations
 
@@ -11,40 +11,38 @@ from typing import Any
 
 import numpy as np
 
+from oshp_bench.console import progress
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import POOLS
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest.model import Manifest
-from oshp_bench.manifest.show import columns, plain
+from oshp_bench.manifest.show import as_text, columns
 
 LEVELS = ("ok", "note", "weak")
-# Fewer distinct queries than this say little about a class; the protocol "balanced" asks for as many.
-FEW_QUERIES = 50
-# Where the pairs of a query score alike, an error bar over n pairs a query is too narrow by the root of n: here 2.
-CLUSTERED = 4
-# Two classes that come together in this share of the pairs are hardly told apart by the pairs.
-TOGETHER = 0.95
-# A thousandth of the picture is a patch of some 20 x 20 pixels; more than this share of queries with less is weak.
-TINY, MANY_TINY = 0.001, 0.1
-# Classes scored within one source and classes scored across sources, both at least to this share, do not compare.
-ONE_DOMAIN = 0.9
-
-Masks = Callable[[str], Mask]
-Progress = Callable[[Iterable[str]], Iterable[str]]
+# A figure of a class rests on too few people with fewer distinct queries than this.
+_FEW_QUERIES = 50
+# If the n pairs of a query score alike, an error bar over pairs is too narrow by the root of n: here 2.
+_CLUSTERED = 4
+# Pairs hardly distinguish two classes that occur together in this share of them.
+_TOGETHER = 0.95
+# A thousandth of a picture is a patch of about 20 x 20 pixels; more than this share of queries with less is weak.
+_TINY, _MANY_TINY = 0.001, 0.1
+# A class with this share of pairs within one source does not compare with a class with this share across sources.
+_ONE_DOMAIN = 0.9
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         topic: such as "distinct queries".
         level: "ok", "note" (to know when reading figures) or "weak" (limits what figures mean).
         text: one line for people.
         figures: the numbers behind it, as JSON.
-        classes: class name -> its own numbers, as JSON; the same members for every class.
+        classes: class name -> the numbers of the class, as JSON; the same members for every class.
     """
 
     topic: str
@@ -59,16 +57,14 @@ class Finding:
         return asdict(self)
 
 
-def audit(
-    manifest: Manifest, masks: Masks | None = None, source: Source | None = None, progress: Progress = iter
+def audit_manifest(
+    manifest: Manifest, masks: Callable[[str], Mask] | None = None, source: Source | None = None
 ) -> list[Finding]:
-    """Looks at everything that can be weak in a manifest.
+    """Checks everything that can be weak in a manifest.
 
     Args:
-        masks: gives a query's mask after the merge; without it, class areas are not looked at.
-        source: the dataset; without it, equal photos are not looked for. Every photo is decoded once: a minute or
-            so for 15,000.
-        progress: wraps the photos that are read.
+        masks: gives a query's mask after the merge, for the class areas.
+        source: the dataset, to find equal photos. Every photo is decoded once: about a minute for 15,000.
     """
     return [
         _queries(manifest),
@@ -76,52 +72,49 @@ def audit(
         _clustering(manifest),
         _together(manifest),
         _sources(manifest),
-        _leakage(manifest, source, progress),
+        _leakage(manifest, source),
         _areas(manifest, masks),
         _unknown(manifest),
     ]
 
 
 def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
-    """Findings as lines for people: the level and the text, then the classes as a table."""
+    """Findings as lines for people: the level and the text, then a table of the classes."""
     for finding in findings:
         yield f"{finding.level:<5} {finding.topic}: {finding.text}"
         if finding.classes:
             members, *others = finding.classes.values()
             rows = [[name, *map(_short, row.values())] for name, row in finding.classes.items()]
             if others and all(other == members for other in others):
-                rows = [["every one", *rows[0][1:]]]
+                rows = [["all classes", *rows[0][1:]]]
             yield from (f"      {line}" for line in columns([["class", *members], *rows]))
 
 
 def _queries(manifest: Manifest) -> Finding:
     pairs = manifest.pairs
     classes = {row["class"]: {key: row[key] for key in ("pairs", "queries", "supports")} for row in manifest.coverage}
-    few = [name for name, row in classes.items() if row["queries"] < FEW_QUERIES]
+    few = [name for name, row in classes.items() if row["queries"] < _FEW_QUERIES]
     figures = {"pairs": len(pairs), "queries": len(pairs.queries), "supports": len(set(pairs.support))}
     text = f"{figures['queries']:,} different queries and {figures['supports']:,} different supports"
     text += f" in {figures['pairs']:,} pairs"
     if few:
-        text += f"; {len(few)} of {len(classes)} classes have fewer than {FEW_QUERIES} queries"
+        text += f"; {len(few)} of {len(classes)} classes have fewer than {_FEW_QUERIES} queries"
     return Finding("distinct queries", "weak" if few else "ok", text, figures, classes)
 
 
 def _reuse(manifest: Manifest) -> Finding:
     pairs = manifest.pairs
-    figures = {"most_pairs_of_a_query": _most(pairs.query), "most_pairs_of_a_support": _most(pairs.support)}
-    rows = _rows_of(manifest)
+    of_a_query, of_a_support = _most(pairs.query), _most(pairs.support)
+    figures = {"most_pairs_of_a_query": of_a_query, "most_pairs_of_a_support": of_a_support}
     classes = {
         name: {
             "pairs of a query": _most(pairs.query[i] for i in mine),
             "pairs of a support": _most(pairs.support[i] for i in mine),
         }
-        for name, mine in rows.items()
+        for name, mine in _rows_of(manifest).items()
     }
-    text = (
-        f"a query is used in up to {figures['most_pairs_of_a_query']} pairs,"
-        f" a support in up to {figures['most_pairs_of_a_support']}"
-    )
-    return Finding("reuse", "note" if figures["most_pairs_of_a_support"] > 1 else "ok", text, figures, classes)
+    text = f"a query is used in up to {of_a_query} pairs, a support in up to {of_a_support}"
+    return Finding("reuse", "note" if of_a_support > 1 else "ok", text, figures, classes)
 
 
 def _clustering(manifest: Manifest) -> Finding:
@@ -131,82 +124,83 @@ def _clustering(manifest: Manifest) -> Finding:
     neighbours = sum(a == b for a, b in pairwise(queries)) / (len(queries) - 1)
     figures = {
         "pairs_per_query": a_query,
-        # Kish's effective number of clusters: that of equally large ones which would weigh as much.
+        # Kish's effective number of clusters: equally large clusters that many would weigh as much.
         "effective_queries": len(queries) ** 2 / sum(size**2 for size in sizes),
         "neighbours_that_share_a_query": neighbours,
     }
     text = (
-        f"{a_query:.1f} pairs a query, worth {figures['effective_queries']:.0f} equally used queries;"
+        f"{a_query:.1f} pairs per query, worth {figures['effective_queries']:.0f} equally used queries;"
         f" {100 * neighbours:.0f} % of neighbouring pairs share one: error bars must resample queries, not pairs"
     )
-    level = "weak" if a_query >= CLUSTERED else "note" if a_query > 1 else "ok"
+    level = "weak" if a_query >= _CLUSTERED else "note" if a_query > 1 else "ok"
     return Finding("clustering", level, text, figures, {})
 
 
 def _together(manifest: Manifest) -> Finding:
-    held = manifest.pools["query_test"]
-    names = {each.id: each.name for each in manifest.classes}
-    pairs = manifest.pairs
+    held, names, pairs = manifest.pools["query_test"], manifest.names, manifest.pairs
     classes: dict[str, dict[str, Any]] = {}
     always: dict[str, list[str]] = {}
     for name, mine in _rows_of(manifest).items():
         both = [set(pairs.support_classes[i]).intersection(held[pairs.query[i]] or ()) for i in mine]
-        shares = {names[c]: n / len(both) for c, n in Counter(c for each in both for c in each).items()}
-        others = {other: shares[other] for other in sorted(shares, key=lambda o: (-shares[o], o)) if other != name}
-        always[name] = [other for other, share in others.items() if share >= TOGETHER]
+        counts = Counter(names[target] for common in both for target in common)
+        others = {other: count / len(both) for other, count in _by_count(counts).items() if other != name}
+        always[name] = [other for other, share in others.items() if share >= _TOGETHER]
         classes[name] = {"most often together with": others}
     mutual = [f"{a} + {b}" for a, b in combinations(always, 2) if b in always[a] and a in always[b]]
     text = (
-        f"hardly ever apart, as in {100 * TOGETHER:.0f} % or more of the pairs of either, both images hold both: "
+        f"hardly ever apart (both images hold both in {100 * _TOGETHER:.0f} % or more of the pairs of either): "
         + ", ".join(mutual)
         if mutual
-        else f"no two classes are together in {100 * TOGETHER:.0f} % of the pairs of both"
+        else f"no two classes are together in {100 * _TOGETHER:.0f} % of the pairs of both"
     )
-    figures = {"threshold": TOGETHER, "hardly_ever_apart": mutual, "comes_with": always}
+    figures = {"threshold": _TOGETHER, "hardly_ever_apart": mutual, "comes_with": always}
     return Finding("co-occurrence", "note" if mutual else "ok", text, figures, classes)
 
 
 def _sources(manifest: Manifest) -> Finding:
     source_of, pairs = manifest.dataset.source_of, manifest.pairs
     if not manifest.dataset.source_separator:
-        return Finding("source mix", "ok", "the dataset tells no sources apart", {}, {})
+        return Finding("source mix", "ok", "the dataset does not distinguish sources", {}, {})
     classes: dict[str, dict[str, Any]] = {}
     for name, mine in _rows_of(manifest).items():
         within = sum(source_of(pairs.query[i]) == source_of(pairs.support[i]) for i in mine) / len(mine)
         classes[name] = {
             "in-domain": within,
-            "queries from": _mix(source_of(query) for query in {pairs.query[i] for i in mine}),
-            "supports from": _mix(source_of(support) for support in {pairs.support[i] for i in mine}),
+            "queries from": _by_count(source_of(query) for query in {pairs.query[i] for i in mine}),
+            "supports from": _by_count(source_of(support) for support in {pairs.support[i] for i in mine}),
         }
-    in_pools = {pool: _mix(map(source_of, manifest.pools[pool])) for pool in POOLS}
-    figures = {"queries": _mix(map(source_of, pairs.queries)), "supports": _mix(map(source_of, set(pairs.support)))}
-    within_only = [name for name, row in classes.items() if row["in-domain"] >= ONE_DOMAIN]
-    across_only = [name for name, row in classes.items() if row["in-domain"] <= 1 - ONE_DOMAIN]
+    in_pools = {pool: _by_count(map(source_of, manifest.pools[pool])) for pool in POOLS}
+    figures = {
+        "queries": _by_count(map(source_of, pairs.queries)),
+        "supports": _by_count(map(source_of, set(pairs.support))),
+    }
+    within_only = [name for name, row in classes.items() if row["in-domain"] >= _ONE_DOMAIN]
+    across_only = [name for name, row in classes.items() if row["in-domain"] <= 1 - _ONE_DOMAIN]
     weak = []
     tested = {*in_pools["query_test"], *in_pools["support_test"]}
     if len(figures["queries"]) < len(tested):
-        weak.append(f"queries from {plain(list(figures['queries']))} alone, of {len(tested)} sources of test images")
+        weak.append(f"queries only from {as_text(list(figures['queries']))}, of {len(tested)} sources of test images")
     if within_only and across_only:
         weak.append(f"in-domain {', '.join(within_only)}, but cross-domain {', '.join(across_only)}")
     figures |= in_pools
-    text = "; ".join(weak) or "queries from every source of test images, and no class stands apart"
+    text = "; ".join(weak) or "queries from every source of test images, and a like mix in every class"
     return Finding("source mix", "weak" if weak else "ok", text, figures, classes)
 
 
-def _leakage(manifest: Manifest, source: Source | None, progress: Progress) -> Finding:
+def _leakage(manifest: Manifest, source: Source | None) -> Finding:
     pools_of: dict[str, list[str]] = defaultdict(list)
     for pool in POOLS:
         for image in manifest.pools[pool]:
             pools_of[image].append(pool)
     shared = [image for image, pools in pools_of.items() if len(pools) > 1]
-    said = [f"{len(shared):,} images stand in two pools" if shared else "no image stands in two pools"]
+    said = [f"{len(shared):,} images are in two pools" if shared else "no image is in two pools"]
     figures: dict[str, Any] = {"images_in_two_pools": shared}
     unread: list[str] = []
     groups: list[list[str]] = []
     if source is None:
         said.append("photos not compared, give --root")
     else:
-        copies, unread = _copies(source, progress(sorted(pools_of)))
+        copies, unread = _copies(source, sorted(pools_of))
         groups = [group for group in copies if len({pools_of[image][0] for image in group}) > 1]
         # Pools are named query_train, ..., support_test.
         leaks = [group for group in groups if len({pools_of[image][0].endswith("test") for image in group}) > 1]
@@ -220,10 +214,10 @@ def _leakage(manifest: Manifest, source: Source | None, progress: Progress) -> F
 
 
 def _copies(source: Source, images: Iterable[str]) -> tuple[list[list[str]], list[str]]:
-    """Groups of images whose photos are equal pixel for pixel (as those of equal files are); unreadable images."""
+    """Groups of images whose photos are equal pixel for pixel; and images whose photos cannot be read."""
     found: dict[bytes, list[str]] = defaultdict(list)
     unread = []
-    for image in images:
+    for image in progress(images, "photos"):
         try:
             photo = source.photo(image)
         except OshpError:
@@ -235,30 +229,29 @@ def _copies(source: Source, images: Iterable[str]) -> tuple[list[list[str]], lis
     return [group for group in found.values() if len(group) > 1], unread
 
 
-def _areas(manifest: Manifest, masks: Masks | None) -> Finding:
+def _areas(manifest: Manifest, masks: Callable[[str], Mask] | None) -> Finding:
     topic = "class areas"
     if masks is None:
-        return Finding(topic, "note", "not looked at, give --truth or --root", {}, {})
+        return Finding(topic, "note", "not measured, give --truth or --root", {}, {})
     counts = {query: label_counts(masks(query)) for query in manifest.pairs.queries}
-    ids = {each.name: each.id for each in manifest.classes}
     classes = {}
-    for name, mine in _rows_of(manifest).items():
-        mine_counts = [counts[query] for query in sorted({manifest.pairs.query[i] for i in mine})]
-        shares = np.array([each[ids[name]] / max(1, each.sum() - each[IGNORE]) for each in mine_counts])
+    for (class_id, name), mine in zip([*manifest.names.items()][1:], _rows_of(manifest).values(), strict=True):
+        pixels = np.stack([counts[query] for query in sorted({manifest.pairs.query[i] for i in mine})])
+        shares = pixels[:, class_id] / np.maximum(1, pixels.sum(axis=1) - pixels[:, IGNORE])
         classes[name] = {
             "min": float(shares.min()),
             "median": float(np.median(shares)),
             "max": float(shares.max()),
-            "tiny": float((shares < TINY).mean()),
+            "tiny": float((shares < _TINY).mean()),
         }
-    weak = [name for name, row in classes.items() if row["tiny"] > MANY_TINY]
+    weak = [name for name, row in classes.items() if row["tiny"] > _MANY_TINY]
     some = [name for name, row in classes.items() if row["tiny"] > 0]
     text = (
-        f"less than {100 * TINY:.1f} % of the picture, in some queries of {', '.join(some)}"
+        f"less than {100 * _TINY:.1f} % of the picture in some queries of {', '.join(some)}"
         if some
-        else f"every class has {100 * TINY:.1f} % of the picture or more in all its queries"
+        else f"every class covers {100 * _TINY:.1f} % of the picture or more in all its queries"
     )
-    return Finding(topic, "weak" if weak else "note" if some else "ok", text, {"tiny_below": TINY}, classes)
+    return Finding(topic, "weak" if weak else "note" if some else "ok", text, {"tiny_below": _TINY}, classes)
 
 
 def _unknown(manifest: Manifest) -> Finding:
@@ -273,10 +266,9 @@ def _unknown(manifest: Manifest) -> Finding:
 
 def _rows_of(manifest: Manifest) -> dict[str, list[int]]:
     """Class name -> the indices of the pairs drawn for it."""
-    names = {each.id: each.name for each in manifest.classes}
-    rows: dict[str, list[int]] = {each.name: [] for each in manifest.classes[1:]}
+    rows: dict[str, list[int]] = {spec.name: [] for spec in manifest.classes[1:]}
     for index, target in enumerate(manifest.pairs.target):
-        rows[names[target]].append(index)
+        rows[manifest.names[target]].append(index)
     return rows
 
 
@@ -284,12 +276,13 @@ def _most(items: Iterable[str]) -> int:
     return max(Counter(items).values())
 
 
-def _mix(sources: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(sources).items(), key=lambda item: (-item[1], item[0])))
+def _by_count(names: Iterable[str]) -> dict[str, int]:
+    """Counts names, the most frequent first."""
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _short(value: Any) -> Any:
-    """A table's cell: of a mapping the three largest, fractions as percent."""
+    """A cell of the table: of a mapping, the first three members; fractions as percent."""
     if not isinstance(value, Mapping):
         return value
     shown = [f"{key} {f'{100 * n:.0f} %' if isinstance(n, float) else f'{n:,}'}" for key, n in list(value.items())[:3]]

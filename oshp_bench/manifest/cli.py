@@ -1,4 +1,4 @@
-"""oshp-manifest: what is in a manifest, what is weak in it, what differs between two, is it intact."""
+"""oshp-manifest: shows, audits, compares and verifies manifests."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Group, progress
+from oshp_bench.console import DIRECTORY, FILE, Group, json_option, version_option
 from oshp_bench.errors import CheckFailed, OshpError, shortened
-from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
     from oshp_bench.manifest import Manifest
     from oshp_bench.manifest.truth import Truth
 
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text for people.")
-root_option = click.option("--root", type=DIRECTORY, help="The dataset's folder, or one above it.")
-truth_option = click.option("--truth", "truth_file", type=FILE, help="The truth file.  [default: beside the manifest]")
+# Neither command reads a dataset unless it is asked to.
+_root_option = click.option("--root", type=DIRECTORY, help="The dataset's folder, or one above it.")
+_truth_option = click.option("--truth", "truth_file", type=FILE, help="The truth file.  [default: beside the manifest]")
 
 
 @click.group(cls=Group)
-@click.version_option(__version__, prog_name="oshp-bench")
+@version_option
 def main() -> None:
-    """Looks into manifests. MANIFEST is a file, or the name of a shipped one such as atr_fold1."""
+    """Inspects manifests. MANIFEST is a file, or the name of a shipped one such as atr_fold1."""
 
 
 @main.command()
 @click.argument("manifest")
-@as_json
+@json_option
 def show(manifest: str, as_json: bool) -> None:
-    """Tell what is in MANIFEST."""
+    """Show what MANIFEST contains."""
     from oshp_bench.manifest import load_manifest
     from oshp_bench.manifest.show import describe, show_lines
 
@@ -43,30 +41,30 @@ def show(manifest: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("manifest")
-@truth_option
-@root_option
-@as_json
+@_truth_option
+@_root_option
+@json_option
 def audit(manifest: str, truth_file: Path | None, root: Path | None, as_json: bool) -> None:
-    """Tell what is weak in MANIFEST.
+    """Find the weaknesses of MANIFEST.
 
-    Looks at distinct queries, reuse, clustering, co-occurrence, source mix, leakage and class areas. Class areas are
-    taken from the truth file, else from the masks under --root. With --root, every photo is decoded to find equal
-    ones in different pools (a minute or so for 15,000).
+    Checks distinct queries, reuse, clustering, co-occurrence, source mix, leakage and class areas. Class areas come
+    from the truth file, else from the masks under --root. With --root, every photo is decoded to find equal photos in
+    different pools (about a minute for 15,000).
     """
     from oshp_bench.datasets.sources import find_source
     from oshp_bench.manifest import load_manifest, manifest_path
-    from oshp_bench.manifest.audit import LEVELS, finding_lines
-    from oshp_bench.manifest.audit import audit as look
+    from oshp_bench.manifest.audit import LEVELS, audit_manifest, finding_lines
 
     loaded = load_manifest(manifest)
     truth = _truth(loaded, manifest_path(manifest), truth_file)
     source = find_source(loaded.dataset, root) if root else None
     masks = truth.mask if truth else source.merged_mask if source and source.has_masks else None
-    findings = look(loaded, masks, source, lambda images: progress(images, "photos"))
+    findings = audit_manifest(loaded, masks, source)
     if as_json:
-        _print({"manifest": loaded.name, "version": loaded.version, "findings": [each.json for each in findings]})
+        found = [finding.json for finding in findings]
+        _print({"manifest": loaded.name, "version": loaded.version, "findings": found})
         return
-    counts = {level: sum(each.level == level for each in findings) for level in LEVELS}
+    counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     _print([f"{loaded.name} {loaded.version}: {counts['weak']} weak, {counts['note']} to note, {counts['ok']} ok", ""])
     _print(finding_lines(findings))
 
@@ -74,12 +72,12 @@ def audit(manifest: str, truth_file: Path | None, root: Path | None, as_json: bo
 @main.command()
 @click.argument("a")
 @click.argument("b")
-@as_json
+@json_option
 @click.pass_context
 def diff(context: click.Context, a: str, b: str, as_json: bool) -> None:
-    """Tell what differs between A and B.
+    """Compare manifests A and B.
 
-    Also tells whether their scores compare. Exit code 0 if they are equal, 1 if they differ, 2 if one cannot be read.
+    Also says whether their scores compare. Exit code 0 if they are equal, 1 if they differ, 2 if one cannot be read.
     """
     from oshp_bench.manifest import load_manifest
     from oshp_bench.manifest.diff import difference, difference_lines
@@ -91,21 +89,21 @@ def diff(context: click.Context, a: str, b: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("manifest")
-@root_option
-@truth_option
-@click.option("--photos", is_flag=True, help="Decode every photo whole; else only its header and end are read.")
-@as_json
+@_root_option
+@_truth_option
+@click.option("--photos", is_flag=True, help="Decode every photo, instead of reading only its header and end.")
+@json_option
 @click.pass_context
 def verify(
     context: click.Context, manifest: str, root: Path | None, truth_file: Path | None, photos: bool, as_json: bool
 ) -> None:
-    """Tell whether MANIFEST is intact and fits.
+    """Check that MANIFEST is intact and fits its data.
 
-    It must fit its truth file, where there is one, and the dataset, where --root is given. Exit code 0 if so, 1 if
-    not, 2 if it cannot be read at all.
+    It must fit its truth file, if there is one, and the dataset, if --root is given. Exit code 0 if it does, 1 if not,
+    2 if it cannot be read.
     """
     if photos and not root:
-        raise OshpError("--photos reads the dataset's photos; give --root")
+        raise OshpError("--photos reads the photos of the dataset; give --root")
     try:
         said = _verify(manifest, root, truth_file, photos)
     except CheckFailed as failed:
@@ -118,13 +116,7 @@ def verify(
 
 def _verify(name: str, root: Path | None, truth_file: Path | None, photos: bool) -> list[str]:
     from oshp_bench.datasets.sources import find_source
-    from oshp_bench.manifest.verify import (
-        check_intact,
-        data_problems,
-        images_of,
-        listed_problems,
-        truth_problems,
-    )
+    from oshp_bench.manifest.verify import check_intact, data_problems, listed_problems, truth_problems
 
     manifest, path = check_intact(name)
     source = find_source(manifest.dataset, root) if root else None
@@ -135,13 +127,13 @@ def _verify(name: str, root: Path | None, truth_file: Path | None, photos: bool)
     except OshpError as error:
         truth, problems = None, [*error.problems]
     if truth:
-        problems += truth_problems(manifest, truth, progress(manifest.pairs.queries, "truth"))
+        problems += truth_problems(manifest, truth)
         said.append(f"fits its truth {truth.path}: {len(manifest.pairs.queries):,} masks")
     if source and source.has_masks:
-        images = images_of(manifest)
-        problems += data_problems(manifest, source, truth, photos, progress(images, "images"))
+        problems += data_problems(manifest, source, truth, photos)
         how = "decoded whole" if photos else "of the masks' sizes"
-        said.append(f"fits the dataset in {source.root}: {len(images):,} masks, and photos {how}")
+        images = sum(map(len, manifest.pools.values()))
+        said.append(f"fits the dataset in {source.root}: {images:,} masks, and photos {how}")
     elif source:
         problems += listed_problems(manifest, source.presence)
         said.append(f"fits the tables in {source.root}, which has no masks")

@@ -1,4 +1,4 @@
-"""Tells what differs between two manifests, and whether their scores compare."""
+"""Compares two manifests, and says whether their scores compare."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, TypeVar
 
 from oshp_bench.datasets.labels import POOLS
 from oshp_bench.manifest.model import Manifest, Pairs, meaning_json
-from oshp_bench.manifest.show import plain
+from oshp_bench.manifest.show import as_text
 
-K = TypeVar("K", bound=Hashable)
+_Key = TypeVar("_Key", bound=Hashable)
 
-MOST_LINES = 10
-MOST_CHARACTERS = 160
-ABSENT = "(not there)"
+_MOST_LINES = 10
+_MOST_CHARACTERS = 160
+_ABSENT = "(not there)"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """What differs between manifests a and b.
+class ManifestDifference:
+    """The difference between manifests a and b.
 
     Attributes:
-        equal: whether their digests are equal (where the dataset's files lie and the tool's version do not count).
+        equal: whether their digests are equal (these cover neither the places of files nor the tool's version).
         comparable: whether their test digests are equal, so that a score on one is a score on the other.
-        broken_promise: same name and version, other content: one of the two should not exist.
-        changes: section -> lines, a -> b; sections without changes are left out.
+        broken_promise: whether they have the same name and version, but other content.
+        changes: section -> lines that say a -> b; only sections with changes.
     """
 
     equal: bool
@@ -35,7 +35,7 @@ class Difference:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The difference as JSON, nothing left out."""
+        """The whole difference as JSON."""
         return {
             "equal": self.equal,
             "comparable": self.comparable,
@@ -44,7 +44,7 @@ class Difference:
         }
 
 
-def difference(a: Manifest, b: Manifest) -> Difference:
+def difference(a: Manifest, b: Manifest) -> ManifestDifference:
     """Compares two manifests member by member."""
     sections = {
         "head": _members(_head(a), _head(b)),
@@ -58,11 +58,11 @@ def difference(a: Manifest, b: Manifest) -> Difference:
     changes = {section: found for section, lines in sections.items() if (found := list(lines))}
     equal = a.digest == b.digest
     promise = (a.name, a.version) == (b.name, b.version) and not equal
-    return Difference(equal, a.test_digest == b.test_digest, promise, changes)
+    return ManifestDifference(equal, a.test_digest == b.test_digest, promise, changes)
 
 
-def difference_lines(found: Difference) -> Iterator[str]:
-    """A difference as lines for people; of long lines and sections the beginning."""
+def difference_lines(found: ManifestDifference) -> Iterator[str]:
+    """A difference as lines for people; long lines and sections are cut."""
     yield "equal" if found.equal else "different"
     yield (
         "scores compare: labels, merge, classes, roles and test pairs are the same"
@@ -73,19 +73,19 @@ def difference_lines(found: Difference) -> Iterator[str]:
         yield "same name and version, but other content: a manifest never changes under its version, so one is wrong"
     for section, lines in found.changes.items():
         yield f"{section}:"
-        for line in lines[:MOST_LINES]:
-            yield f"  {line}" if len(line) <= MOST_CHARACTERS else f"  {line[:MOST_CHARACTERS]} ..."
-        if len(lines) > MOST_LINES:
-            yield f"  ... and {len(lines) - MOST_LINES:,} more (all with --json)"
+        for line in lines[:_MOST_LINES]:
+            yield f"  {line}" if len(line) <= _MOST_CHARACTERS else f"  {line[:_MOST_CHARACTERS]} ..."
+        if len(lines) > _MOST_LINES:
+            yield f"  ... and {len(lines) - _MOST_LINES:,} more (all with --json)"
 
 
-def _members(a: Mapping[K, Any], b: Mapping[K, Any], place: str = "") -> Iterator[str]:
+def _members(a: Mapping[_Key, Any], b: Mapping[_Key, Any], place: str = "") -> Iterator[str]:
     for key in dict.fromkeys([*a, *b]):
-        old, new = a.get(key, ABSENT), b.get(key, ABSENT)
+        old, new = a.get(key, _ABSENT), b.get(key, _ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _members(old, new, f"{place}{plain(key)}.")
+            yield from _members(old, new, f"{place}{as_text(key)}.")
         elif old != new:
-            yield f"{place}{plain(key)}: {plain(old)} -> {plain(new)}"
+            yield f"{place}{as_text(key)}: {as_text(old)} -> {as_text(new)}"
 
 
 def _head(manifest: Manifest) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _head(manifest: Manifest) -> dict[str, Any]:
 
 
 def _roles(manifest: Manifest) -> dict[int, str]:
-    return {each.id: f"{each.name}, {each.role}" for each in manifest.classes}
+    return {spec.id: f"{spec.name}, {spec.role}" for spec in manifest.classes}
 
 
 def _pools(a: Manifest, b: Manifest) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _pools(a: Manifest, b: Manifest) -> Iterator[str]:
     for move, images in moves.items():
         yield from _some(move, images)
     names = _names(a, b)
-    for image in (each for each in old if each in new):
+    for image in [image for image in old if image in new]:
         before, after = a.pools[old[image]][image], b.pools[new[image]][image]
         if before != after:
             yield f"classes of {image}: {_classes(before, names)} -> {_classes(after, names)}"
@@ -155,11 +155,11 @@ def _places(manifest: Manifest) -> dict[str, str]:
 
 
 def _names(a: Manifest, b: Manifest) -> dict[int, str]:
-    return {each.id: each.name for manifest in (b, a) for each in manifest.classes}
+    return {**b.names, **a.names}
 
 
 def _classes(present: tuple[int, ...] | None, names: Mapping[int, str]) -> str:
-    return "unknown" if present is None else ", ".join(names.get(each, str(each)) for each in present) or "none"
+    return "unknown" if present is None else ", ".join(names.get(label, str(label)) for label in present) or "none"
 
 
 def _count(pairs: Pairs | None) -> str:

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from oshp_bench.datasets.labels import POOLS, Dataset
 from oshp_bench.files import content_digest
 
-FORMAT = "oshp-manifest/1"
+MANIFEST_FORMAT = "oshp-manifest/1"
 ROLES = ("background", "base", "novel")
 
 Pools = Mapping[str, Mapping[str, tuple[int, ...] | None]]
-"""Pool -> image id -> class ids present in it (background left out), None where nobody has looked."""
+"""Pool -> image id -> class ids present in it, without background; None where they are unknown."""
 
 
 @dataclass(frozen=True)
 class OshpClass:
-    """A class of a manifest: role "background", "base" or "novel"."""
+    """A class of a manifest; its role is "background", "base" or "novel"."""
 
     id: int
     name: str
@@ -36,8 +36,8 @@ class Pairs:
 
     Attributes:
         query, support: image ids.
-        target: the class a pair was drawn for, the one that 1-way parses.
-        support_classes: C_s without background, ascending: classes with at least one pixel in the support mask.
+        target: the class that a pair was drawn for, and that 1-way parses.
+        support_classes: C_s without background, ascending: the classes with at least one pixel in the support mask.
     """
 
     query: tuple[str, ...]
@@ -49,7 +49,7 @@ class Pairs:
         return len(self.query)
 
     def name(self, index: int) -> str:
-        """The name of a pair, and of its prediction's file: "0000", "0001", ..."""
+        """The name of a pair and of its prediction file: "0000", "0001", ..."""
         return f"{index:0{max(4, len(str(len(self) - 1)))}d}"
 
     @cached_property
@@ -69,13 +69,13 @@ class Manifest:
 
     Attributes:
         name: such as "atr_fold1".
-        version: semantic version; what a name and version stand for never changes.
+        version: semantic version; the content under a name and version never changes.
         protocol: the sampling rule's name and all its parameters.
         classes: background first, then by id.
-        pools: the images of query_train, support_train, query_test, support_test with their present classes.
-        validation: pairs of training images over base classes, for choosing checkpoints; None where the classes of
-            the training images are not known.
-        made_by: the tool's version; not part of a digest.
+        pools: the images of query_train, support_train, query_test, support_test with their classes.
+        validation: pairs of training images over base classes, to choose checkpoints by; None where the classes of
+            the training images are unknown.
+        made_by: the tool and its version; no digest covers it.
     """
 
     name: str
@@ -90,37 +90,54 @@ class Manifest:
     made_by: str = ""
 
     @cached_property
+    def names(self) -> Mapping[int, str]:
+        """Class id -> name, background first, ascending."""
+        return {spec.id: spec.name for spec in self.classes}
+
+    @cached_property
     def class_ids(self) -> tuple[int, ...]:
         """All class ids, background 0 first, ascending."""
-        return tuple(each.id for each in self.classes)
+        return tuple(self.names)
 
     def ids_of(self, role: str) -> tuple[int, ...]:
         """The class ids of a role."""
-        return tuple(each.id for each in self.classes if each.role == role)
+        return tuple(spec.id for spec in self.classes if spec.role == role)
+
+    def names_of(self, role: str) -> tuple[str, ...]:
+        """The class names of a role, ordered by id."""
+        return tuple(self.names[class_id] for class_id in self.ids_of(role))
+
+    @property
+    def training_images(self) -> tuple[str, ...]:
+        """The images of Q_train, then those of S_train."""
+        return (*self.pools["query_train"], *self.pools["support_train"])
 
     @cached_property
     def training_classes(self) -> NDArray[np.uint8]:
-        """The class of each source label in training: uint8 [256], the merge with novel classes as background."""
+        """The class of every source label in fine training masks: uint8 [256].
+
+        It is the merge with novel classes as background; 255 stays ignore.
+        """
         merge = self.dataset.merge
         return np.where(np.isin(merge, self.ids_of("novel")), 0, merge).astype(np.uint8)
 
     @cached_property
     def coverage(self) -> tuple[Mapping[str, Any], ...]:
-        """A row a class: its pairs, distinct pairs, queries and supports, and in how many pairs both images hold it."""
+        """One row per class: its pairs, distinct pairs, queries, supports, and the pairs whose images both hold it."""
         rows = []
         present = self.pools["query_test"]
-        for each in self.classes[1:]:
-            mine = [i for i, target in enumerate(self.pairs.target) if target == each.id]
+        for spec in self.classes[1:]:
+            mine = [i for i, target in enumerate(self.pairs.target) if target == spec.id]
             rows.append(
                 {
-                    "class": each.name,
-                    "role": each.role,
+                    "class": spec.name,
+                    "role": spec.role,
                     "pairs": len(mine),
                     "distinct_pairs": len({(self.pairs.query[i], self.pairs.support[i]) for i in mine}),
                     "queries": len({self.pairs.query[i] for i in mine}),
                     "supports": len({self.pairs.support[i] for i in mine}),
                     "pairs_with_class_in_both": sum(
-                        each.id in support and each.id in (present.get(query) or ())
+                        spec.id in support and spec.id in (present.get(query) or ())
                         for query, support in zip(self.pairs.query, self.pairs.support_classes, strict=True)
                     ),
                     "most_uses_of_a_support": max(Counter(self.pairs.support[i] for i in mine).values(), default=0),
@@ -130,14 +147,14 @@ class Manifest:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The members that the digest is taken of."""
+        """The members that the digest covers."""
         return {
-            "format": FORMAT,
+            "format": MANIFEST_FORMAT,
             "name": self.name,
             "version": self.version,
             "fold": self.fold,
             "protocol": dict(self.protocol),
-            "classes": [{"id": each.id, "name": each.name, "role": each.role} for each in self.classes],
+            "classes": [{"id": spec.id, "name": spec.name, "role": spec.role} for spec in self.classes],
             "coverage": [dict(row) for row in self.coverage],
             "pairs": pairs_json(self.pairs),
             "validation": None if self.validation is None else pairs_json(self.validation),
@@ -157,7 +174,7 @@ class Manifest:
     def test_digest(self) -> str:
         """The digest of what decides a score: labels and merge, classes with roles, test pairs.
 
-        Two manifests of equal test digest give comparable figures even where one knows more of the training images.
+        Manifests of equal test digest give comparable figures, even if one knows more about the training images.
         """
         return content_digest({key: self.content[key] for key in ("dataset", "classes", "pairs")})
 
@@ -173,28 +190,28 @@ def pairs_json(pairs: Pairs) -> dict[str, Any]:
 
 
 def meaning_json(dataset: Dataset) -> dict[str, Any]:
-    """The part of a dataset's spec that says what mask numbers mean, in the spec's own members."""
+    """The members of a dataset's spec that say what the numbers in masks mean."""
     return {
         "name": dataset.name,
         "labels": list(dataset.labels),
         "removed": list(dataset.classes[0].labels[1:]),
-        "classes": {each.name: {"id": each.id, "labels": list(each.labels)} for each in dataset.classes[1:]},
+        "classes": {spec.name: {"id": spec.id, "labels": list(spec.labels)} for spec in dataset.classes[1:]},
         "exclude": dict(dataset.exclude),
         "corrections": [
-            {"from": each.source, "to": each.target, "ids": sorted(each.ids)} for each in dataset.corrections
+            {"from": correction.source, "to": correction.target, "ids": sorted(correction.ids)}
+            for correction in dataset.corrections
         ],
         "source_separator": dataset.source_separator,
     }
 
 
 def files_json(dataset: Dataset) -> dict[str, Any]:
-    """The part of a dataset's spec that says how it is called and where its files are found; no digest covers it."""
-    layouts = []
-    for layout in dataset.layouts:
-        parts = []
-        for part in layout.parts:
-            keys = ("list", "photo", "mask", "ids", "variable", "presence", "drawn")
-            members = {key: value for key in keys if (value := getattr(part, key))}
-            parts.append(members)
-        layouts.append({"name": layout.name, "parts": parts})
+    """The members of a dataset's spec that say what it is called and where its files lie; no digest covers them."""
+    layouts = [
+        {
+            "name": layout.name,
+            "parts": [{key: value for key, value in vars(part).items() if value} for part in layout.parts],
+        }
+        for layout in dataset.layouts
+    ]
     return {"title": dataset.title, "get": dataset.get, "tree": dataset.tree, "layouts": layouts}

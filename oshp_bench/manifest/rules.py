@@ -1,4 +1,4 @@
-"""The rules that every manifest keeps, whoever made it."""
+"""The rules that every manifest must keep."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MOST_SHOWN = 5
 
 
 def broken_rules(manifest: Manifest) -> list[str]:
-    """Every rule that a manifest breaks, a line each; an empty list for a sound one."""
+    """Every rule that a manifest breaks, as one line."""
     return [*_classes(manifest), *_pools(manifest), *_test_pairs(manifest), *_validation_pairs(manifest)]
 
 
 def _classes(manifest: Manifest) -> Iterator[str]:
-    merged = [(each.id, each.name) for each in manifest.dataset.classes]
-    if [(each.id, each.name) for each in manifest.classes] != merged:
+    merged = [(spec.id, spec.name) for spec in manifest.dataset.classes]
+    if [(spec.id, spec.name) for spec in manifest.classes] != merged:
         yield "classes are not those of the merge table, background first, then by id"
-    if [each.role == "background" for each in manifest.classes] != [each.id == 0 for each in manifest.classes]:
+    if any((spec.role == "background") != (spec.id == 0) for spec in manifest.classes):
         yield "class 0, and no other, has the role background"
     for role in ("base", "novel"):
         if not manifest.ids_of(role):
@@ -46,9 +46,9 @@ def _test_pairs(manifest: Manifest) -> Iterator[str]:
     pairs = manifest.pairs
     yield from _pairs(manifest, pairs, "pairs", "query_test", "support_test", set(manifest.class_ids) - {0})
     distinct = Counter(target for _, _, target in {*zip(pairs.query, pairs.support, pairs.target, strict=True)})
-    for each in manifest.classes[1:]:
-        if distinct[each.id] < PAIRS_PER_CLASS:
-            yield f"{each.name} has {distinct[each.id]} different pairs; every class needs {PAIRS_PER_CLASS}"
+    for spec in manifest.classes[1:]:
+        if distinct[spec.id] < PAIRS_PER_CLASS:
+            yield f"{spec.name} has {distinct[spec.id]} different pairs; every class needs {PAIRS_PER_CLASS}"
 
 
 def _validation_pairs(manifest: Manifest) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _pairs(
         for broken, rule in (
             (query not in queries, f"query is not in the pool {query_pool}"),
             (support not in supports, f"support is not in the pool {support_pool}"),
-            ((query, support, target) in seen, "pair stands there twice"),
+            ((query, support, target) in seen, "pair is listed twice"),
             (target not in allowed, "class is not allowed here"),
             (not allowed.issuperset(support_classes), "support_classes hold a class that is not allowed here"),
             (sorted(set(support_classes)) != list(support_classes), "support_classes are not ascending"),

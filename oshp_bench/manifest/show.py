@@ -1,4 +1,4 @@
-"""Tells what is in a manifest."""
+"""Describes a manifest."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 from oshp_bench.datasets.labels import POOLS
 from oshp_bench.manifest.model import Manifest, Pairs
+from oshp_bench.untrusted import printable
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """What is in a manifest, as JSON: head, classes with their labels, counts of pools and pairs, coverage."""
+    """A manifest as JSON: head, classes with their labels, counts of pools and pairs, coverage."""
     background, *others = manifest.dataset.classes
-    # What was removed stands apart from background's own label.
-    labels = {0: background.labels[:1], **{each.id: each.labels for each in others}}
+    # Removed labels are listed apart from background's own label.
+    labels = {0: background.labels[:1], **{spec.id: spec.labels for spec in others}}
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -24,8 +25,8 @@ def describe(manifest: Manifest) -> dict[str, Any]:
         "fold": manifest.fold,
         "protocol": dict(manifest.protocol),
         "classes": [
-            {"id": each.id, "name": each.name, "role": each.role, "labels": list(labels[each.id])}
-            for each in manifest.classes
+            {"id": spec.id, "name": spec.name, "role": spec.role, "labels": list(labels[spec.id])}
+            for spec in manifest.classes
         ],
         "removed_labels": list(background.labels[1:]),
         "pools": {pool: _pool(manifest.pools[pool].values()) for pool in POOLS},
@@ -36,7 +37,7 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 
 
 def show_lines(manifest: Manifest) -> Iterator[str]:
-    """What is in a manifest, as lines for people."""
+    """A manifest as lines for people."""
     shown = describe(manifest)
     pairs, validation = shown["pairs"], shown["validation"]
     yield from columns(
@@ -51,12 +52,12 @@ def show_lines(manifest: Manifest) -> Iterator[str]:
         ]
     )
     yield from ("", "protocol")
-    yield from columns([[f"  {key}", plain(value)] for key, value in manifest.protocol.items()])
+    yield from columns([[f"  {key}", as_text(value)] for key, value in manifest.protocol.items()])
     yield from ("", "classes")
     yield from columns(
         [
             ["  id", "name", "role", "labels"],
-            *([f"  {each['id']}", each["name"], each["role"], ", ".join(each["labels"])] for each in shown["classes"]),
+            *([f"  {spec['id']}", spec["name"], spec["role"], ", ".join(spec["labels"])] for spec in shown["classes"]),
         ]
     )
     yield from ("", "pools")
@@ -76,7 +77,7 @@ def show_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def columns(rows: Iterable[Sequence[object]]) -> list[str]:
-    """Rows as aligned lines: whole numbers by thousands, fractions as percent, both to the right."""
+    """Rows as aligned lines; numbers are aligned to the right, fractions written as percent."""
     rows = list(rows)
     cells = [[_cell(value) for value in row] for row in rows]
     right = [any(isinstance(value, int | float) for value in column) for column in zip(*rows, strict=True)]
@@ -90,26 +91,25 @@ def columns(rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
-def plain(value: object) -> str:
-    """A JSON value as people write it, on one line."""
+def as_text(value: object) -> str:
+    """A JSON value on one line, as people write it."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, Mapping):
-        return ", ".join(f"{plain(key)} {plain(each)}" for key, each in value.items()) or "none"
+        return ", ".join(f"{as_text(key)} {as_text(member)}" for key, member in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(plain(each) for each in value) or "none"
-    text = str(value)
-    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+        return ", ".join(map(as_text, value)) or "none"
+    return printable(str(value))
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
-    return f"{value:,}" if type(value) is int else plain(value)
+    return f"{value:,}" if type(value) is int else as_text(value)
 
 
 def _pool(present: Iterable[tuple[int, ...] | None]) -> dict[str, int]:
-    known = [each is not None for each in present]
+    known = [classes is not None for classes in present]
     return {"images": len(known), "classes_known": sum(known)}
 
 

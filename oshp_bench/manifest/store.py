@@ -1,4 +1,4 @@
-"""Reads manifests of unknown origin strictly, writes them, and knows those that are shipped."""
+"""Reads manifests of unknown origin strictly, writes them, and finds the shipped ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from oshp_bench.datasets.labels import ID_PATTERN, NAME_PATTERN, POOLS, VERSION_PATTERN, parse_dataset
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import read_json, readable_json, write_text
-from oshp_bench.manifest.model import FORMAT, ROLES, Manifest, OshpClass, Pairs, files_json
+from oshp_bench.manifest.model import MANIFEST_FORMAT, ROLES, Manifest, OshpClass, Pairs, files_json
 from oshp_bench.manifest.rules import broken_rules
 from oshp_bench.untrusted import Reader, shown
 
-MOST_PAIRS = 100_000
+_MOST_PAIRS = 100_000
 # Beside the package in a checkout, inside it when installed.
 _SHIPPED = (Path(__file__).parents[1] / "manifests", Path(__file__).parents[2] / "manifests")
 
@@ -40,7 +40,7 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
     """Loads a manifest by path, or a shipped one by name, and checks its schema, digests and rules.
 
     Raises:
-        OshpError: every problem found, a line each.
+        OshpError: all problems.
     """
     path = manifest_path(str(name_or_path))
     manifest = parse_manifest(read_json(path), str(path))
@@ -49,19 +49,19 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
 
 
 def parse_manifest(document: Any, origin: str) -> Manifest:
-    """Builds a manifest from its JSON document; checks schema and digests, not yet the rules.
+    """Builds a manifest from its JSON document; checks schema and digests, but not the rules.
 
     Raises:
-        OshpError: every problem found, a line each.
+        OshpError: all problems.
     """
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise OshpError(f'{origin}: not a manifest (its "format" is not "{FORMAT}")')
+    if not isinstance(document, dict) or document.get("format") != MANIFEST_FORMAT:
+        raise OshpError(f'{origin}: not a manifest (its "format" is not "{MANIFEST_FORMAT}")')
     manifest = _parse(document, origin)
     for member, computed in (("digest", manifest.digest), ("test_digest", manifest.test_digest)):
         if document.get(member) != computed:
             raise OshpError(
                 f"{origin}: {member} does not fit the content (says {shown(document.get(member))}, is {computed});"
-                " the file was edited or damaged, take a fresh copy or tailor it again"
+                " the file was edited or damaged: take a fresh copy or tailor it again"
             )
     return manifest
 
@@ -72,7 +72,7 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """A manifest's file: head first, long lists last, so that it can be read and compared."""
+    """The text of a manifest's file: head first, long lists last, so that people can read and compare it."""
     content = manifest.content
     head = {key: content[key] for key in ("format", "name", "version")}
     digests = {"digest": manifest.digest, "test_digest": manifest.test_digest, "made_by": manifest.made_by}
@@ -108,7 +108,7 @@ def _parse(document: dict[str, Any], origin: str) -> Manifest:
         reader.text(member)
     coverage = [entry.everything() for entry in reader.tables("coverage")]
     reader.unknown_members()
-    _raise_first(reader.problems)
+    raise_problems(shortened(reader.problems))
     if coverage != manifest.content["coverage"]:
         raise OshpError(f"{origin}: the coverage table does not fit the pairs")
     return manifest
@@ -130,9 +130,5 @@ def _pairs(reader: Reader) -> Pairs:
     )
     lengths = {len(columns.query), len(columns.support), len(columns.target), len(columns.support_classes)}
     reader.wrong_if(len(lengths) != 1, f"columns of different lengths {sorted(lengths)}")
-    reader.wrong_if(max(lengths) > MOST_PAIRS, f"more than {MOST_PAIRS} pairs")
+    reader.wrong_if(max(lengths) > _MOST_PAIRS, f"more than {_MOST_PAIRS} pairs")
     return columns
-
-
-def _raise_first(problems: list[str]) -> None:
-    raise_problems(shortened(problems))

@@ -1,16 +1,17 @@
-"""The tailored ground truth of a manifest's queries, in one small zip beside it."""
+"""The ground truth of a manifest's queries after the merge, in one small zip beside it."""
 
 from __future__ import annotations
 
 import errno
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from oshp_bench.console import progress
 from oshp_bench.datasets import images
 from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask
 from oshp_bench.datasets.labels import UNKNOWN
@@ -21,14 +22,14 @@ from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, parse_json, readab
 from oshp_bench.manifest import Manifest
 from oshp_bench.untrusted import Reader, shown
 
-FORMAT = "oshp-truth/1"
-INDEX = "truth.json"
+_FORMAT = "oshp-truth/1"
+_INDEX = "truth.json"
 _MAX_INDEX_BYTES = 16 << 20
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def truth_path(manifest_file: Path) -> Path:
-    """Where the truth of a manifest lies: beside it, `atr_fold1.json` -> `atr_fold1.truth.zip`."""
+    """The default place of a manifest's truth, beside it: `atr_fold1.json` -> `atr_fold1.truth.zip`."""
     return manifest_file.with_suffix(".truth.zip")
 
 
@@ -41,7 +42,7 @@ class Truth:
         sizes: query id -> (height, width).
         digests: query id -> pixel digest of its merged mask.
         stride4_classes: support id -> classes left when its mask is shrunk to the network's stride-4 grid
-            (the release's C_s, convention official-2023).
+            (C_s of the authors' release, convention official-2023).
     """
 
     path: Path
@@ -57,7 +58,7 @@ class Truth:
         """Reads a query's mask after the merge: uint8 [H, W] of class ids; 255 = ignore.
 
         Raises:
-            OshpError: damaged, or not the mask that the index names.
+            OshpError: missing, damaged, or another mask than the index names.
         """
         name = f"masks/{query}.png"
         try:
@@ -69,24 +70,23 @@ class Truth:
         except (*BROKEN_ZIP, ImageProblem) as error:
             raise OshpError(f"{self.path}: {name}: {error}; tailor the truth again") from error
         if images.pixel_digest(mask) != self.digests[query]:
-            raise OshpError(f"{self.path}: {name}: the pixels do not fit the digest in {INDEX}; tailor the truth again")
+            raise OshpError(
+                f"{self.path}: {name}: the pixels do not fit the digest in {_INDEX}; tailor the truth again"
+            )
         return mask
 
 
-def write_truth(manifest: Manifest, source: Source, path: Path, progress: Iterable[str] | None = None) -> None:
+def write_truth(manifest: Manifest, source: Source, path: Path) -> None:
     """Writes the truth of a manifest from the dataset's masks; the same masks and encoder give the same bytes.
-
-    Args:
-        progress: wraps the queries, such as in a progress bar; must yield `manifest.pairs.queries`.
 
     Raises:
         OshpError: every mask that is missing or damaged.
     """
-    palette = palette_bytes((each.id, each.name) for each in manifest.classes)
+    palette = palette_bytes(manifest.names)
     masks: dict[str, dict[str, object]] = {}
     problems: list[str] = []
     with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for query in progress or manifest.pairs.queries:
+        for query in progress(manifest.pairs.queries, "writing truth"):
             try:
                 mask = source.merged_mask(query)
             except OshpError as error:
@@ -94,40 +94,39 @@ def write_truth(manifest: Manifest, source: Source, path: Path, progress: Iterab
                 continue
             masks[query] = {"size": list(mask.shape), "digest": images.pixel_digest(mask)}
             archive.writestr(zipfile.ZipInfo(f"masks/{query}.png", _ZIP_DATE), images.mask_png(mask, palette))
-        supports = sorted(set(manifest.pairs.support))
         stride4: dict[str, list[int]] = {}
-        for support in supports:
+        for support in sorted(set(manifest.pairs.support)):
             try:
                 stride4[support] = list(stride4_classes(source.merged_mask(support)))
             except OshpError as error:
                 problems.extend(error.problems)
         raise_problems(problems)
         index = {
-            "format": FORMAT,
+            "format": _FORMAT,
             "manifest": manifest.name,
             "version": manifest.version,
             "test_digest": manifest.test_digest,
             "queries": masks,
             "stride4_classes": stride4,
         }
-        archive.writestr(zipfile.ZipInfo(INDEX, _ZIP_DATE), readable_json(index))
+        archive.writestr(zipfile.ZipInfo(_INDEX, _ZIP_DATE), readable_json(index))
 
 
 def load_truth(path: Path, manifest: Manifest) -> Truth:
-    """Loads the truth of a manifest and checks that it is the truth of this one.
+    """Loads the truth of a manifest.
 
     Raises:
-        OshpError: not a truth file, the truth of another manifest, or every problem of its index.
+        OshpError: not a truth file, the truth of another manifest, or every problem in its index.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            index = parse_json(_member(archive, INDEX, _MAX_INDEX_BYTES), f"{path}: {INDEX}")
+            index = parse_json(_member(archive, _INDEX, _MAX_INDEX_BYTES), f"{path}: {_INDEX}")
     except FileNotFoundError as error:
         raise OshpError(f"{path}: does not exist; give --truth, or --root to build it from the dataset") from error
     except (*BROKEN_ZIP, ImageProblem) as error:
         raise OshpError(f"{path}: not a readable truth file ({error}); tailor it again") from error
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise OshpError(f'{path}: not a truth file (its "format" is not "{FORMAT}")')
+    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+        raise OshpError(f'{path}: not a truth file (its "format" is not "{_FORMAT}")')
     reader = Reader(index, str(path))
     if index.get("test_digest") != manifest.test_digest:
         raise OshpError(
@@ -153,11 +152,10 @@ def load_truth(path: Path, manifest: Manifest) -> Truth:
 def find_truth(manifest: Manifest, manifest_file: Path, given: Path | None, root: Path | None) -> Truth:
     """Finds a manifest's truth: the given file, else the one beside the manifest, else built from the dataset.
 
-    A truth that had to be built is kept beside the manifest where that folder can be written, else in the working
-    folder.
+    A truth that is built is kept beside the manifest, or in the working folder if the manifest's folder is read-only.
 
     Raises:
-        OshpError: none found, or not this manifest's.
+        OshpError: none found and none can be built, or one of another manifest.
     """
     if given is not None:
         return load_truth(given, manifest)
@@ -166,7 +164,7 @@ def find_truth(manifest: Manifest, manifest_file: Path, given: Path | None, root
         return load_truth(beside, manifest)
     source = find_source(manifest.dataset, root)
     if not source.has_masks:
-        raise OshpError(f"{source.root}: holds no masks, so the truth of {manifest.name} cannot be built; give --truth")
+        raise OshpError(f"{source.root}: has no masks to build the truth of {manifest.name} from; give --truth")
     for path in (beside, Path.cwd() / beside.name):
         try:
             write_truth(manifest, source, path)
@@ -181,23 +179,23 @@ def find_truth(manifest: Manifest, manifest_file: Path, given: Path | None, root
 
 
 def stride4_classes(mask: Mask) -> tuple[int, ...]:
-    """The foreground classes left when a mask [H, W] is shrunk by nearest neighbour to [ceil(H/4), ceil(W/4)].
+    """The foreground classes left when a merged mask is shrunk by nearest neighbour to [ceil(H/4), ceil(W/4)].
 
-    Row i of the small mask is row (i * H) // ceil(H/4); this is how the released network sees its support.
+    Row i of the small mask is row (i * H) // ceil(H/4). The authors' released network sees its support like this.
     """
     height, width = mask.shape
     small = images.resize_nearest(mask, -(-height // 4), -(-width // 4))
-    return tuple(int(each) for each in np.unique(small) if each not in (0, IGNORE, UNKNOWN))
+    return tuple(label for label in np.unique(small).tolist() if label not in (0, IGNORE, UNKNOWN))
 
 
 def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     info = archive.getinfo(name)
     if info.compress_type not in BOUNDED_ZIP_METHODS:
-        raise ImageProblem(f"{name} is compressed in a way that we do not write")
+        raise ImageProblem(f"{name} is compressed with another method than deflate")
     if info.file_size > most:
         raise ImageProblem(f"{name} is larger than {most >> 20} MiB")
     with archive.open(info) as member:
         data = member.read(most + 1)
     if len(data) > most:
-        raise ImageProblem(f"{name} is larger than it says")
+        raise ImageProblem(f"{name} is larger than the zip says")
     return data

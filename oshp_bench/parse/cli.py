@@ -110,7 +110,7 @@ def main(
     classes = own_classes(sorted(set(chosen)) or example.numbers, names, network)
     parse = ExampleParser(network, example, classes, network.card.test_side or _SIDE)
     called = {own.number: own.name for own in classes}
-    palette = palette_bytes([(0, "background"), *called.items()])
+    palette = palette_bytes({0: "background", **called})
     if not as_json:
         click.echo(_announced(network, classes))
     results = []

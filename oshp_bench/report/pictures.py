@@ -130,7 +130,5 @@ def _photo(photo: Photo, height: int, width: int) -> str:
 
 
 def _mask(mask: Mask, manifest: Manifest, height: int, width: int) -> str:
-    png = mask_png(
-        resize_nearest(mask, height, width), palette_bytes((each.id, each.name) for each in manifest.classes)
-    )
+    png = mask_png(resize_nearest(mask, height, width), palette_bytes(manifest.names))
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -21,20 +21,19 @@ from oshp_bench.version import __version__
 PROTOCOLS = ("official", "balanced")
 _VALIDATION_PAIRS = 30
 _VALIDATION_SEED = 0
-_TRAIN_POOLS = ("query_train", "support_train")
-_TEST_POOLS = ("query_test", "support_test")
+_TRAIN_POOLS, _TEST_POOLS = POOLS[:2], POOLS[2:]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to tailor.
+    """A dataset's spec with everything that a user chooses.
 
     Attributes:
         seed: of the protocol "balanced"; "official" draws no random numbers.
-        raw: without the spec's corrections of labels; exclusions stay.
+        raw: leaves out the spec's corrections of labels, but not its exclusions.
 
     Raises:
-        OshpError: a fold, protocol or option that the dataset does not have.
+        OshpError: the dataset has no such fold, protocol or option.
     """
 
     spec: Spec
@@ -50,7 +49,7 @@ class Recipe:
         if self.protocol not in PROTOCOLS:
             raise OshpError(f"no protocol {self.protocol!r}; known: {', '.join(PROTOCOLS)}")
         if self.raw and not self.spec.dataset.corrections:
-            raise OshpError(f"{name} has no corrections that could be left out")
+            raise OshpError(f"{name} has no corrections to leave out")
         if self.seed and self.protocol == "official":
             raise OshpError("the official rule draws no random numbers; a seed goes with --protocol balanced")
 
@@ -62,7 +61,7 @@ class Recipe:
 
     @property
     def tailored_spec(self) -> Spec:
-        """The spec with the corrections that are wanted."""
+        """The spec, without corrections if these are left out."""
         return replace(self.spec, dataset=replace(self.spec.dataset, corrections=())) if self.raw else self.spec
 
 
@@ -72,14 +71,14 @@ def build_manifest(recipe: Recipe, source: Source, shipped: Manifest | None = No
     The test pairs and the validation pairs of a class do not depend on the fold.
 
     Args:
-        source: of the recipe's tailored spec.
-        shipped: the shipped manifest of this name; errors then tell which images are missing.
+        source: where the dataset of the recipe's tailored spec lies.
+        shipped: the shipped manifest of this name; errors then say which images are missing.
 
     Raises:
-        OshpError: every problem of the files, pools or pairs, or a manifest that would break the rules.
+        OshpError: all problems with the files, pools or pairs, or a manifest that would break the rules.
     """
     spec = recipe.tailored_spec
-    names = {each.id: each.name for each in spec.dataset.classes}
+    names = spec.dataset.names
     ids = pool_ids(spec, source, shipped)
     images = sorted({image for pool in POOLS for image in ids[pool]})
     presence = find_presence(source, progress(images, "reading masks"), spec.official.min_pixels)
@@ -115,9 +114,8 @@ def build_manifest(recipe: Recipe, source: Source, shipped: Manifest | None = No
 
 
 def _protocol(recipe: Recipe, validated: bool) -> dict[str, Any]:
-    """Everything that decides which pairs are drawn, so that they can be drawn again."""
+    """Everything needed to draw the same pairs again."""
     spec, rule = recipe.spec, recipe.spec.official
-    names = {each.id: each.name for each in spec.dataset.classes}
     if recipe.protocol == "official":
         own = {
             "queries_per_class": rule.queries_per_class,
@@ -133,10 +131,8 @@ def _protocol(recipe: Recipe, validated: bool) -> dict[str, Any]:
         "pairs_per_class": PAIRS_PER_CLASS,
         "min_pixels": rule.min_pixels,
         "corrections": bool(recipe.tailored_spec.dataset.corrections),
-        "order": [names[target] for target in rule.order],
-        "lists": {
-            name: {"of": of, "ranges": [list(each) for each in ranges]} for name, (of, ranges) in spec.lists.items()
-        },
+        "order": [spec.dataset.names[target] for target in rule.order],
+        "lists": {name: {"of": of, "ranges": [*map(list, ranges)]} for name, (of, ranges) in spec.lists.items()},
         "pools": {pool: {"list": of, "start": start, "stop": stop} for pool, (of, start, stop) in spec.pools.items()},
         "validation": seeded if validated else None,
     }
@@ -146,7 +142,7 @@ def _known(pool: Mapping[str, Classes | None], name: str, source: Source) -> Poo
     unknown = [image for image, classes in pool.items() if classes is None]
     if unknown:
         raise OshpError(
-            f"{source.root}: the tables do not list {len(unknown)} images of the pool {name}, such as {unknown[0]}"
+            f"{source.root}: the tables lack {len(unknown)} images of the pool {name}, such as {unknown[0]}"
         )
     return {image: classes for image, classes in pool.items() if classes is not None}
 
@@ -157,13 +153,13 @@ def _empty_classes(
     for pool in POOLS:
         found: set[int] = set()
         for classes in pools[pool].values():
-            # A pool that nobody has looked into may hold anything.
+            # Unknown classes may be any.
             found.update(names if classes is None else classes)
         for target in recipe.spec.official.order:
             # Training never sees a novel class, so its images need not show it.
             if target not in found and not (pool in _TRAIN_POOLS and target in recipe.spec.folds[recipe.fold]):
                 yield (
-                    f"{names[target]}: no image of the pool {pool} holds it, with at least"
+                    f"{names[target]}: no image of the pool {pool} holds it with at least"
                     f" {recipe.spec.official.min_pixels} pixels; choose other pools or leave the class out of the spec"
                 )
 
@@ -178,19 +174,17 @@ def _columns(pairs: list[Pair], presence: Presence, allowed: Collection[int]) ->
         query=tuple(query for query, _, _ in pairs),
         support=tuple(support for _, support, _ in pairs),
         target=tuple(target for _, _, target in pairs),
-        support_classes=tuple(tuple(each for each in shown[support] if each in allowed) for _, support, _ in pairs),
+        support_classes=tuple(tuple(label for label in shown[support] if label in allowed) for _, support, _ in pairs),
     )
 
 
 def _validation_pairs(
     spec: Spec, base: list[int], names: Mapping[int, str], pools: Mapping[str, Mapping[str, Classes | None]]
 ) -> list[Pair] | None:
-    """Up to 30 pairs of training images for every base class; None where their classes are not known."""
-    queries, supports = (
-        {image: classes for image, classes in pools[pool].items() if classes is not None} for pool in _TRAIN_POOLS
-    )
-    if len(queries) + len(supports) < sum(len(pools[pool]) for pool in _TRAIN_POOLS):
+    """Up to 30 pairs of training images for every base class; None where the classes of some images are unknown."""
+    if any(classes is None for pool in _TRAIN_POOLS for classes in pools[pool].values()):
         return None
+    queries, supports = ({image: classes or () for image, classes in pools[pool].items()} for pool in _TRAIN_POOLS)
     key = (spec.dataset.name, "validation", _VALIDATION_SEED)
     return [
         pair

@@ -1,4 +1,4 @@
-"""oshp-tailor: makes a manifest of a dataset."""
+"""oshp-tailor: makes a manifest from a dataset."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Command, progress
+from oshp_bench.console import DIRECTORY, FILE, Command, json_option, out_option, root_option, version_option
 from oshp_bench.errors import OshpError
 
 
 @click.command(cls=Command)
 @click.argument("dataset", metavar="NAME|SPEC.toml")
 @click.option("--fold", type=click.IntRange(1, 99), required=True, help="Which classes are novel.")
-@click.option("--root", type=DIRECTORY, help="The dataset's folder; else OSHP_<DATASET>_ROOT or OSHP_DATA.")
-@click.option("--out", type=DIRECTORY, default=Path(), show_default="here", help="Where manifest and truth go.")
+@root_option
+@out_option("Folder for manifest and truth.", default=Path(), show_default="here")
 @click.option("--protocol", type=click.Choice(["official", "balanced"]), default="official", show_default=True)
-@click.option("--seed", type=click.IntRange(0, 10**9), default=0, help="Of --protocol balanced.", show_default=True)
-@click.option(
-    "--no-corrections", "raw", is_flag=True, help="Take the masks as published, without the spec's corrections."
-)
+@click.option("--seed", type=click.IntRange(0, 10**9), default=0, show_default=True, help="For --protocol balanced.")
+@click.option("--no-corrections", "raw", is_flag=True, help="Take the masks without the corrections of the spec.")
 @click.option("--masks", type=DIRECTORY, help="Also write tailored training masks as PNGs into this folder.")
 @click.option("--pack", type=FILE, help="Also pack training photos and masks into this HDF5 file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
+@version_option
 def main(
     dataset: str,
     fold: int,
@@ -40,25 +39,26 @@ def main(
 
     \b
     Writes OUT/<name>.json, the manifest: classes with their roles, image pools, test pairs;
-    and OUT/<name>.truth.zip, the truth of its queries, where the dataset's masks are at hand.
+    and OUT/<name>.truth.zip, the truth of its queries, if the dataset's masks are there.
 
-    NAME is a dataset that comes with the package, or the path of an own spec (docs/own_dataset.md).
+    NAME is a dataset that comes with the package; for your own, write a spec (docs/own_dataset.md).
     """
     from oshp_bench.datasets.labels import load_spec
     from oshp_bench.datasets.sources import find_source
     from oshp_bench.files import readable_json
     from oshp_bench.manifest import load_manifest, save_manifest, shipped_manifests
     from oshp_bench.manifest.diff import difference
+    from oshp_bench.manifest.pack import write_pack
     from oshp_bench.manifest.truth import truth_path, write_truth
     from oshp_bench.tailor.build import Recipe, build_manifest
-    from oshp_bench.tailor.export import write_pack, write_training_masks
-    from oshp_bench.tailor.report import Report
+    from oshp_bench.tailor.masks import write_training_masks
+    from oshp_bench.tailor.report import TailoringReport
 
     recipe = Recipe(load_spec(dataset), fold, protocol, seed, raw)
     source = find_source(recipe.tailored_spec.dataset, root)
     if (masks or pack) and not source.has_masks:
-        raise OshpError(f"{source.root}: holds no masks, only tables; --masks and --pack need them")
-    # A folder that cannot be written to shall not come to light after the scan.
+        raise OshpError(f"{source.root}: has no masks, only tables; --masks and --pack need masks")
+    # A read-only folder must be noticed before the long scan.
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):
         raise OshpError(f"{out}: cannot be written to; give another folder with --out")
@@ -70,8 +70,8 @@ def main(
     files = [path]
     if source.has_masks:
         files.append(truth_path(path))
-        write_truth(manifest, source, truth_path(path), progress(manifest.pairs.queries, "writing truth"))
-    # After its truth, so that a manifest that stands there is complete.
+        write_truth(manifest, source, truth_path(path))
+    # After its truth, so that where there is a manifest, its truth is complete.
     save_manifest(manifest, path)
     if masks:
         write_training_masks(manifest, source, masks)
@@ -79,5 +79,5 @@ def main(
     if pack:
         write_pack(manifest, source, pack)
         files.append(pack)
-    report = Report(manifest, source, tuple(files), difference(shipped, manifest) if shipped else None)
+    report = TailoringReport(manifest, source, tuple(files), difference(shipped, manifest) if shipped else None)
     click.echo(readable_json(report.json) if as_json else "\n".join(report.lines()), nl=not as_json)

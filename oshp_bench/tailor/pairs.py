@@ -13,17 +13,19 @@ from oshp_bench.randomness import Stream
 from oshp_bench.tailor.presence import Classes
 
 Pair = tuple[str, str, int]
-"""Query, support, and the class that they were drawn for."""
+"""Query, support, and the class that they are drawn for."""
 Pool = Mapping[str, Classes]
-"""Image id -> the classes that it holds; ids in sorted order."""
+"""Image id -> its classes; ids in sorted order."""
 
 
 def official_pairs(rule: OfficialRule, names: Mapping[int, str], queries: Pool, supports: Pool) -> list[Pair]:
-    """Draws pairs by the official rule (spec section 3): no random numbers, classes in the rule's order.
+    """Draws pairs by the official rule: no random numbers, classes in the rule's order.
 
-    For every class, the first images of the query pool that hold it and are not yet a query; each is paired with the
-    next images of the support pool that hold the class: with `unused` supports those that are not yet a support, with
-    `cyclic` ones the whole list again and again.
+    The queries of a class are the first images of the query pool that hold it and are not yet a query. A query is
+    paired with the next images of the support pool that hold the class. With supports "unused", these are images that
+    are not yet a support; with "cyclic", the whole list is used again and again.
+
+    Source: He et al., TPAMI 2023, as the authors' release carries it out.
 
     Args:
         names: class id -> name, for the errors.
@@ -32,11 +34,11 @@ def official_pairs(rule: OfficialRule, names: Mapping[int, str], queries: Pool, 
         Pairs class by class, query by query.
 
     Raises:
-        OshpError: every class of which a pool does not hold enough images.
+        OshpError: every class with too few images in a pool.
     """
     pairs: list[Pair] = []
     problems: list[str] = []
-    # Images of either pool: no image stands in both.
+    # One set for both pools, as no image is in both.
     used: set[str] = set()
     total = rule.queries_per_class * rule.supports_per_query
     for target in rule.order:
@@ -48,8 +50,8 @@ def official_pairs(rule: OfficialRule, names: Mapping[int, str], queries: Pool, 
         for pool, found, least in (("query", len(mine), rule.queries_per_class), ("support", len(theirs), needed)):
             if found < least:
                 problems.append(
-                    f"{names[target]}: the official rule needs {least} unused images of the {pool} pool that hold it"
-                    f" and finds {found}; --protocol balanced needs fewer"
+                    f"{names[target]}: the official rule needs {least} unused images with it in the {pool} pool and"
+                    f" finds {found}; --protocol balanced needs fewer"
                 )
         used.update(mine)
         if rule.supports == "unused":
@@ -61,11 +63,11 @@ def official_pairs(rule: OfficialRule, names: Mapping[int, str], queries: Pool, 
 
 
 def halves(images: Pool, order: Sequence[int], source_of: Callable[[str], str], stream: Stream) -> tuple[Pool, Pool]:
-    """Splits images into two halves that are alike in their sources and in their classes, the rare ones above all.
+    """Splits images into two halves with like sources and like classes, above all like rare classes.
 
-    Images are sorted by source, then by which classes they hold, the rarest class deciding first, equal ones in random
-    order. Neighbours in that row are twins; a coin sends one to either half. A class is split unevenly only where twins
-    differ in it, which for the rarest are at most two pairs of twins a source.
+    Images are sorted by source, then by their classes, the rarest class first; equal images are in random order.
+    Neighbours in this order are twins, and a coin decides which of them goes to which half. A class is split unevenly
+    only where twins differ in it: for the rarest class, in at most two pairs of twins per source.
 
     Args:
         order: class ids, rarest first.
@@ -90,22 +92,22 @@ def balanced_pairs(
     source_of: Callable[[str], str],
     key: tuple[str | int, ...],
 ) -> list[Pair]:
-    """Draws 150 different pairs a class with as many distinct queries as there are, up to 150, all used alike.
+    """Draws 150 different pairs per class, with up to 150 distinct queries that are used alike.
 
-    What is balanced, where the official rule is not:
-    - queries: up to 150 distinct ones a class instead of 10, so that a figure rests on many people;
-    - use: images of a class are used equally often, give or take one, as queries and as supports;
-    - sources: queries and supports are drawn evenly from the sources as long as these last, and all combinations of
-      sources come equally often, so that every class is scored on the same mix of pairs within and across sources;
-    - classes: an image that holds a class is drawn for it whatever other classes have drawn, so that no class is left
-      with what the others did not want.
+    Unlike the official rule, it balances
+    - queries: up to 150 distinct ones per class instead of 10, so that a figure rests on many people;
+    - use: all images of a class are used equally often, up to a difference of one, as queries and as supports;
+    - sources: queries and supports are drawn evenly from the sources until a source is used up, and all combinations
+      of sources are equally frequent, so that every class has the same mix of pairs within and across sources;
+    - classes: the images of a class do not depend on what was drawn for other classes.
 
     Args:
         names: class id -> name, for the errors and the random streams.
-        key: the name of the random streams; a class's pairs depend on it, on the class's name and on the pools alone.
+        key: the name of the random streams; the pairs of a class depend only on it, on the class's name and on the
+            pools.
 
     Raises:
-        OshpError: every class of which the pools give fewer than 150 different pairs.
+        OshpError: every class for which the pools give fewer than 150 different pairs.
     """
     pairs: list[Pair] = []
     problems: list[str] = []
@@ -129,15 +131,15 @@ def even_pairs(
     source_of: Callable[[str], str],
     key: tuple[str | int, ...],
 ) -> list[Pair]:
-    """Draws different pairs of a class, the images of either side used equally often, give or take one.
+    """Draws different pairs of a class; queries, and supports, are used equally often up to a difference of one.
 
     Returns:
-        As many pairs as asked for, or all there are, query by query.
+        `most` pairs, or all possible ones if there are fewer, query by query.
     """
     mine = _evenly(_holders(queries, target), source_of, Stream(*key, "queries"), turn=0)[:most]
-    # The supports' sources turn against the queries', so that all combinations of sources come equally often.
+    # The sources of supports rotate relative to those of queries, so that all combinations are equally frequent.
     theirs = _evenly(_holders(supports, target), source_of, Stream(*key, "supports"), turn=1)[:most]
-    # Both lists go round; when their rounds meet again, one is shifted by a place, so no pair comes twice.
+    # Both lists are cycled through. When they start together again, one is shifted by one, so that no pair repeats.
     rounds = lcm(len(mine), len(theirs))
     drawn = [
         (index % len(mine), (index + index // rounds) % len(theirs))
@@ -151,17 +153,17 @@ def _holders(pool: Pool, target: int) -> list[str]:
 
 
 def _evenly(images: Iterable[str], source_of: Callable[[str], str], stream: Stream, turn: int) -> list[str]:
-    """Puts images in a random order of which every beginning is drawn evenly from their sources.
+    """Puts images in a random order whose first n images, for any n, come evenly from their sources.
 
     Args:
-        turn: by how many places a round starts later than the round before it.
+        turn: by how many places every round through the sources starts later than the one before.
     """
     groups: dict[str, list[str]] = {}
     for image in stream.shuffled(sorted(images)):
         groups.setdefault(source_of(image), []).append(image)
     row: list[str] = []
     for number, taken in enumerate(zip_longest(*groups.values())):
-        # A round takes one image of every source that still has some.
+        # One image from every source that has images left.
         found = [image for image in taken if image]
         start = number * turn % len(found)
         row += found[start:] + found[:start]

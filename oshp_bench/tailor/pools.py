@@ -1,4 +1,4 @@
-"""Cuts a dataset's id lists into the four pools."""
+"""Cuts the id lists of a dataset into the four pools."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def pool_ids(spec: Spec, source: Source, shipped: Manifest | None) -> PoolIds:
     A list that the layout does not give is cut out of one that it gives; a pool is a slice of a list.
 
     Args:
-        shipped: the shipped manifest of this name, to tell which ids are missing or too many.
+        shipped: the shipped manifest of this name, to name the images that are missing or too many.
 
     Raises:
-        OshpError: a list without the expected number of ids, a list that is not there, or an empty pool.
+        OshpError: a list with another number of ids than expected, a missing list, or an empty pool.
     """
     given = dict(source.lists)
     lists = dict(given)

@@ -1,4 +1,4 @@
-"""What oshp-tailor tells when it is done, for machines and for people."""
+"""What oshp-tailor prints when it is done, for programs and for people."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 from oshp_bench.datasets.labels import POOLS
 from oshp_bench.datasets.sources import Source
 from oshp_bench.manifest import Manifest
-from oshp_bench.manifest.diff import Difference, difference_lines
+from oshp_bench.manifest.diff import ManifestDifference, difference_lines
 from oshp_bench.manifest.show import columns
 
-# A class with fewer distinct queries is worth a word under the protocol "balanced".
+# The protocol "balanced" notes classes with fewer distinct queries.
 _FEW_QUERIES = 50
 _COLUMNS = ("role", "pairs", "queries", "supports", "most_uses_of_a_support", "pairs_with_class_in_both")
 _HEADINGS = ("  class", "role", "pairs", "queries", "supports", "most uses of one", "pairs with it in both")
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was tailored.
+class TailoringReport:
+    """The result of tailoring.
 
     Attributes:
         files: the files and folders written.
-        shipped: how the shipped manifest of this name differs (a is the shipped one); None where there is none.
+        shipped: the difference from the shipped manifest of this name (a) to this one (b); None if none is shipped.
     """
 
     manifest: Manifest
     source: Source
     files: tuple[Path, ...]
-    shipped: Difference | None
+    shipped: ManifestDifference | None
 
     @property
     def json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class Report:
             "fold": manifest.fold,
             "protocol": manifest.protocol["name"],
             "pools": {pool: len(manifest.pools[pool]) for pool in POOLS},
-            "classes": {role: _names(manifest, role) for role in ("base", "novel")},
+            "classes": {role: list(manifest.names_of(role)) for role in ("base", "novel")},
             "pairs": len(manifest.pairs),
             "validation_pairs": None if manifest.validation is None else len(manifest.validation),
             "coverage": list(manifest.coverage),
@@ -69,8 +69,8 @@ class Report:
                 ["  test digest", manifest.test_digest],
                 ["  protocol", f"{manifest.protocol['name']}, fold {manifest.fold}"],
                 ["  images", ", ".join(f"{pool} {len(manifest.pools[pool]):,}" for pool in POOLS)],
-                *([f"  {role}", ", ".join(_names(manifest, role))] for role in ("base", "novel")),
-                ["  pairs", f"{len(manifest.pairs):,} for the test, {len(validation or ()) or 'no'} for validation"],
+                *([f"  {role}", ", ".join(manifest.names_of(role))] for role in ("base", "novel")),
+                ["  pairs", f"{len(manifest.pairs):,} for the test, {len(validation or ()) or 'none'} for validation"],
             ]
         )
         yield ""
@@ -82,13 +82,13 @@ class Report:
             yield f"It is the shipped {manifest.name}."
         elif self.shipped is not None:
             yield f"It is not the shipped {manifest.name}; from the shipped one (a) to this one (b):"
-            # It will not be shipped, so it breaks no promise.
+            # This one is not published, so it breaks no promise.
             yield from (f"  {line}" for line in difference_lines(replace(self.shipped, broken_promise=False)))
 
     def _notes(self) -> Iterator[str]:
         manifest = self.manifest
         if manifest.protocol["name"] == "balanced":
-            holders = Counter(each for classes in manifest.pools["query_test"].values() for each in classes or ())
+            holders = Counter(target for classes in manifest.pools["query_test"].values() for target in classes or ())
             for target, row in zip(manifest.class_ids[1:], manifest.coverage, strict=True):
                 if row["queries"] < _FEW_QUERIES:
                     yield (
@@ -97,17 +97,13 @@ class Report:
                     )
             yield from _sources(manifest)
         if manifest.validation is None:
-            yield "no validation pairs: the classes of the training images are not known without their masks"
+            yield "no validation pairs: the classes of the training images are unknown without their masks"
         if not self.source.has_masks:
-            yield "no truth file: the masks are not at hand; oshp-score makes it where they are (--root)"
-
-
-def _names(manifest: Manifest, role: str) -> list[str]:
-    return [each.name for each in manifest.classes if each.role == role]
+            yield "no truth file: there are no masks; oshp-score makes it from the masks (--root)"
 
 
 def _sources(manifest: Manifest) -> Iterator[str]:
-    """From how few to how many of a class's pairs have a query, and a support, of every source."""
+    """The least and the greatest number of pairs of a class whose queries, and supports, come from every source."""
     sources = sorted({manifest.dataset.source_of(image) for image in manifest.pools["query_test"]})
     if len(sources) < 2:
         return

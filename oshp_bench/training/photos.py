@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from oshp_bench.datasets.images import Mask, Photo
-from oshp_bench.datasets.labels import UNKNOWN
-from oshp_bench.datasets.runs import label_counts
-from oshp_bench.datasets.sources import Source, find_source, unknown_label_problem
+from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import canonical_json
 from oshp_bench.manifest import Manifest
-from oshp_bench.manifest.model import meaning_json
-from oshp_bench.tailor.export import PACK_FORMAT
-
-_AGAIN = "write it again with oshp-tailor --pack"
-_WANTED = ("query_train", "support_train")
-# What h5py raises for a file that is cut off, of another kind, or without the parts of a pack.
-_UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+from oshp_bench.manifest.pack import Pack
 
 
 class TrainingPhotos(Protocol):
@@ -72,7 +59,7 @@ class Files:
 
     def __init__(self, source: Source, manifest: Manifest) -> None:
         self._source = source
-        self._promised = {image: present for pool in _WANTED for image, present in manifest.pools[pool].items()}
+        self._promised = {**manifest.pools["query_train"], **manifest.pools["support_train"]}
 
     def read(self, image_id: str) -> tuple[Photo, Mask]:
         """See TrainingPhotos.
@@ -80,92 +67,13 @@ class Files:
         Raises:
             OshpError: also a mask that is not of its photo's size, or not the one that the manifest was made from.
         """
-        source = self._source
-        photo, mask = source.photo(image_id), source.mask(image_id)
-        origin = source.mask_path(image_id) or image_id
-        if mask.shape != photo.shape[:2]:
-            raise OshpError(
-                f"{origin}: {mask.shape[1]}x{mask.shape[0]} pixels, but its photo has"
-                f" {photo.shape[1]}x{photo.shape[0]}; take both from one copy of the dataset"
-            )
-        held = _held(mask, source.dataset.merge)
-        if UNKNOWN in held:
-            raise OshpError(unknown_label_problem(source, image_id))
-        absent = [str(each) for each in self._promised[image_id] or () if each not in held]
+        photo, mask = self._source.photo(image_id), self._source.mask(image_id)
+        self._source.check_size(image_id, mask, photo.shape[:2])
+        counts = self._source.class_counts(image_id, mask)
+        absent = [str(label) for label in self._promised[image_id] or () if not counts[label]]
         if absent:
             raise OshpError(
-                f"{origin}: holds no class {', '.join(absent)}, but the manifest says so; other masks than it was made"
-                " from? Check with oshp-manifest verify"
+                f"{self._source.mask_name(image_id)}: holds no class {', '.join(absent)}, but the manifest says so;"
+                " other masks than it was made from? Check with oshp-manifest verify"
             )
         return photo, mask
-
-
-class Pack:
-    """The photos and masks of a pack (`oshp-tailor --pack`), read one by one.
-
-    The file is opened at first use, once in every process.
-
-    Args:
-        manifest: the pack must hold its training images, with the same meaning of labels; the fold does not matter.
-
-    Raises:
-        OshpError: no pack, one of another dataset, or one that lacks training images.
-    """
-
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self._path = path
-        self._merge = manifest.dataset.merge
-        meaning = canonical_json(meaning_json(manifest.dataset)).decode()
-        try:
-            attributes, ids, shapes = self._contents()
-        except _UNREADABLE as error:
-            raise OshpError(f"{path}: no pack that can be read; {_AGAIN}") from error
-        if attributes.get("format") != PACK_FORMAT:
-            raise OshpError(f'{path}: no pack (its "format" is not "{PACK_FORMAT}")')
-        if attributes.get("dataset") != meaning:
-            raise OshpError(f"{path}: its labels do not mean those of {manifest.name}; pack this manifest's dataset")
-        self._place: Mapping[str, int] = {each: index for index, each in enumerate(ids)}
-        wanted = [image for pool in _WANTED for image in manifest.pools[pool]]
-        lacking = [each for each in wanted if each not in self._place]
-        raise_problems(shortened([f"{path}: lacks the training image {each} of {manifest.name}" for each in lacking]))
-        pixels = shapes["masks"][:1]
-        if shapes != {"sizes": (len(ids), 2), "start": (len(ids) + 1,), "photos": (*pixels, 3), "masks": pixels}:
-            raise OshpError(f"{path}: its parts do not fit each other; {_AGAIN}")
-
-    def read(self, image_id: str) -> tuple[Photo, Mask]:
-        """See TrainingPhotos."""
-        place = self._place[image_id]
-        try:
-            file, sizes, start = self._opened
-            (height, width), (first, last) = sizes[place].tolist(), start[place : place + 2].tolist()
-            if not 0 <= first < last == first + height * width:
-                raise ValueError
-            photo = file["photos"][first:last].reshape(height, width, 3)
-            mask = file["masks"][first:last].reshape(height, width)
-            if UNKNOWN in _held(mask, self._merge):
-                raise ValueError
-            return photo, mask
-        except _UNREADABLE as error:
-            raise OshpError(f"{self._path}: {image_id} is damaged in it; {_AGAIN}") from error
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_place": self._place, "_merge": self._merge}
-
-    def _contents(self) -> tuple[dict[str, Any], list[str], dict[str, tuple[int, ...]]]:
-        import h5py
-
-        with h5py.File(self._path) as file:
-            ids = [each.decode() for each in file["ids"][:]]
-            return dict(file.attrs), ids, {name: file[name].shape for name in ("sizes", "start", "photos", "masks")}
-
-    @cached_property
-    def _opened(self) -> tuple[Any, NDArray[np.int32], NDArray[np.int64]]:
-        import h5py
-
-        file = h5py.File(self._path)
-        return file, file["sizes"][:], file["start"][:]
-
-
-def _held(mask: Mask, merge: NDArray[np.uint8]) -> set[int]:
-    """The classes in a mask of source labels, background and 255 among them, UNKNOWN for what is no label."""
-    return set(merge[label_counts(mask).nonzero()[0]].tolist())
