@@ -1,4 +1,4 @@
-"""What processes that train together tell each other; one process alone needs to tell nobody."""
+"""Exchange between processes that train together; with a single process, nothing is exchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, distributed
 
 
 def of_all_processes(mine: Tensor) -> tuple[Tensor, int]:
-    """All processes' rows in order of rank, and where one's own begin."""
+    """The rows of all processes in order of rank, and the index of the first row of this process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return mine, 0
     parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
@@ -16,10 +16,10 @@ def of_all_processes(mine: Tensor) -> tuple[Tensor, int]:
 
 
 def mean_over_processes(total: Tensor, count: Tensor) -> Tensor:
-    """total / count over all processes, as the part of this one: the mean of the parts is the whole mean.
+    """The part of this process in total / count over all processes: the mean of all parts is the whole mean.
 
-    Processes average their gradients, so dividing by one's own count would weigh pixels by whom they met. 0 where
-    there is nothing to count.
+    Processes average their gradients. If a process divided by its own count, the weight of a pixel would depend on how
+    many pixels its process counts. 0 where the whole count is 0.
     """
     if distributed.is_available() and distributed.is_initialized():
         count = count.clone()

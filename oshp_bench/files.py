@@ -1,4 +1,4 @@
-"""Reads JSON and TOML of unknown origin within bounds; writes files whole or not at all."""
+"""Reads JSON and TOML of unknown origin within bounds; writes files completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from oshp_bench.errors import OshpError
 
 MAX_JSON_BYTES = 64 << 20
 MAX_TOML_BYTES = 1 << 20
-# What zipfile raises for an archive that is damaged, encrypted or made up.
+# What zipfile raises for an archive that is damaged, encrypted or forged.
 BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, RuntimeError, EOFError)
-# What zipfile inflates in bounded steps; the other methods it inflates at one go, however large they become.
+# zipfile inflates these in bounded steps, other methods in one step of any size.
 BOUNDED_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LINE_WIDTH = 110
 _MAX_DEPTH = 50
@@ -32,9 +32,9 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """Opens a file to write that takes its name only when it is complete.
+    """Opens a file for writing that gets its name only when it is complete.
 
-    The temporary name is fixed, so that the rerun of a killed run writes over what that run left.
+    The temporary name is fixed, so that a rerun of a killed run overwrites what that run left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
@@ -45,19 +45,19 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            # A full disk is noticed in a write, which does not know the file's name.
+            # A full disk is noticed by a write, which does not know the file's name.
             error.filename = error.filename or str(path)
         raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     with written_whole(path) as file:
         file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a UTF-8 file whole or not at all."""
+    """Writes a UTF-8 file completely or not at all."""
     write_bytes(path, content.encode())
 
 
@@ -67,10 +67,10 @@ def read_at_most(path: Path | str, most: int) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    # The scorer opens thousands of files, and building a Path costs it as much as reading one.
+    # The scorer opens thousands of files, and building a Path takes as long as reading one.
     with open(path, "rb") as file:  # noqa: PTH123
         status = os.fstat(file.fileno())
-        # Not read(most + 1) for a file of known size: that sets so much memory aside for every small one.
+        # read(most + 1) would allocate that much memory even for a small file.
         return file.read((min(status.st_size, most) if stat.S_ISREG(status.st_mode) else most) + 1)
 
 
@@ -91,9 +91,9 @@ def parse_json(content: bytes, origin: str) -> Any:
     Args:
         origin: the file's name, for the error.
     """
-    try:
+    with _valid("JSON", origin):
         text = content.decode()
-        value = json.loads(
+        value: Any = json.loads(
             text,
             parse_constant=_refuse_constant,
             parse_float=_finite,
@@ -101,13 +101,9 @@ def parse_json(content: bytes, origin: str) -> Any:
             object_pairs_hook=_without_duplicates,
         )
         if _HALF_CHARACTER.search(text):
-            # Half of an escaped surrogate pair is no character: it could neither be printed nor written again.
+            # Half of an escaped surrogate pair is no character: it could be neither printed nor written.
             json.dumps(value, ensure_ascii=False).encode()
         _check_depth(value)
-    except RecursionError as error:
-        raise OshpError(f"{origin}: nested too deeply to be a file of ours") from error
-    except ValueError as error:
-        raise OshpError(f"{origin}: not valid JSON ({error}); was it cut off or edited?") from error
     return value
 
 
@@ -118,18 +114,14 @@ def read_json(path: Path) -> Any:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file of at most 1 MiB."""
-    try:
+    with _valid("TOML", str(path)):
         content = tomllib.loads(read_bounded(path, MAX_TOML_BYTES).decode())
         _check_depth(content)
-    except RecursionError as error:
-        raise OshpError(f"{path}: nested too deeply to be a file of ours") from error
-    except ValueError as error:
-        raise OshpError(f"{path}: not valid TOML ({error})") from error
     return content
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value that digests are taken of: keys sorted, no spaces, ASCII."""
+    """The bytes of a JSON value that digests are computed from: keys sorted, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
@@ -139,7 +131,7 @@ def content_digest(value: Any) -> str:
 
 
 def readable_json(value: Any) -> str:
-    """JSON text that reads and compares well: what fits a line stands on one, else one child a line."""
+    """JSON text that is easy to read and compare: a value that fits on one line, else one child per line."""
     return "".join(_lines(value, 0)) + "\n"
 
 
@@ -162,13 +154,24 @@ def _lines(value: Any, indent: int) -> Iterator[str]:
     yield " " * indent + ("}" if isinstance(value, dict) else "]")
 
 
+@contextmanager
+def _valid(kind: str, origin: str) -> Iterator[None]:
+    """Turns what a parser raises into an error with the file's name."""
+    try:
+        yield
+    except RecursionError as error:
+        raise OshpError(f"{origin}: nested too deeply to be a file of ours") from error
+    except ValueError as error:
+        raise OshpError(f"{origin}: not valid {kind} ({error}); was it cut off or edited?") from error
+
+
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(_MAX_DEPTH + 1):
-        nested = [each for each in level if isinstance(each, dict | list)]
+        nested = [child for child in level if isinstance(child, dict | list)]
         if not nested:
             return
-        level = [child for each in nested for child in (each.values() if isinstance(each, dict) else each)]
+        level = [child for parent in nested for child in (parent.values() if isinstance(parent, dict) else parent)]
     raise RecursionError
 
 

@@ -1,6 +1,6 @@
 """Random numbers that never change: SHAKE-256 streams named by a key.
 
-numpy's generators may change their streams between versions, a published list of pairs may not.
+The generators of numpy may change between versions; a published list of pairs may not.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 GENERATOR = "shake256-counter/1"
 _BLOCK_BYTES = 1 << 16
 
 
 class Stream:
-    """A stream of 64-bit words that depends on its key alone.
+    """A stream of 64-bit words that depends only on its key.
 
     Block i of the stream is SHAKE-256 of the key's parts and i, joined by NUL, read as little-endian words.
 
@@ -53,7 +53,7 @@ class Stream:
         """Draws one integer from low to high, both included."""
         return low + int(self.integers(high - low + 1, 1)[0])
 
-    def shuffled(self, items: Sequence[T]) -> list[T]:
+    def shuffled(self, items: Sequence[_Item]) -> list[_Item]:
         """Returns the items in random order (sorted by one word each, ties in the given order)."""
         order = np.argsort(self.words(len(items)), kind="stable")
         return [items[i] for i in order]

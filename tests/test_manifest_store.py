@@ -111,7 +111,7 @@ FAULTS: list[tuple[Callable[[Document], object], str]] = [
     (lambda d: d["classes"][1].update(id="1"), "classes 2: id is '1', not a whole number"),
     (lambda d: d["classes"][1].update(color=1), "classes 2: unknown member 'color'"),
     (lambda d: d["dataset"].update(color=1), "dataset: unknown member 'color'"),
-    (lambda d: d["dataset"]["labels"].append("hat"), "dataset: label 'hat' stands twice"),
+    (lambda d: d["dataset"]["labels"].append("hat"), "dataset: label 'hat' is in labels twice"),
     (lambda d: d["dataset"]["layouts"][0]["parts"][0].update(mask="/{id}"), "leaves the dataset's folder"),
     (lambda d: d.update(pools=[]), "pools is [], not a table"),
     (lambda d: d["pools"].pop("query_test"), "pools: query_test is missing"),

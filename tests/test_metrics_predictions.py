@@ -73,7 +73,7 @@ KWAY_FILES: dict[str, tuple[Callable[[Image.Image], bytes], str]] = {
     "empty": (lambda mask: b"", "an empty file"),  # noqa: ARG005
     "animated": (animated, "animated"),
     "60000x60000": (lambda mask: huge_header(), "60000x60000 pixels are more than we read"),  # noqa: ARG005
-    "jpeg": (lambda mask: encoded(mask, "JPEG"), "a JPEG, not a PNG; JPEG changes the numbers"),
+    "jpeg": (lambda mask: encoded(mask, "JPEG"), "a JPEG, not a PNG; JPEG changes numbers"),
     "gif": (lambda mask: encoded(mask, "GIF"), "not a PNG, or damaged"),
     "text": (lambda mask: b"0 1 1 0\n", "not a PNG, or damaged"),  # noqa: ARG005
     "too-large": (lambda mask: encoded(mask) + bytes(2 << 20), "the file is larger than 10.. KiB, more than a"),

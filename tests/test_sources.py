@@ -262,7 +262,7 @@ def test_missing_and_strange_files_are_named(tmp_path: Path) -> None:
     for image, reason in [
         ("1", r"1\.png: does not exist"),
         ("2", r"2\.png: holds 77, but tiny has the labels 0\.\.7"),
-        ("3", r"3\.png: a colour picture, not a label mask; look for the folder"),
+        ("3", r"3\.png: a colour picture, not a label mask; give the folder"),
     ]:
         with pytest.raises(OshpError, match=reason):
             source.merged_mask(image)

@@ -1,1 +1,1 @@
-"""What the source datasets are: labels, merges, folds, layouts, photos, masks."""
+"""The source datasets: labels, merges, folds, layouts, photos, masks."""

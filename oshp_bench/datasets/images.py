@@ -1,4 +1,4 @@
-"""Reads and writes photos and label masks, strictly: what a file does not clearly say is refused with a hint."""
+"""Reads and writes photos and label masks strictly: an ambiguous file is refused with a hint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from oshp_bench.datasets.matlab import read_matrix
 from oshp_bench.errors import OshpError
-from oshp_bench.files import read_at_most, written_whole
+from oshp_bench.files import read_at_most, write_bytes
 
 Mask = NDArray[np.uint8]
 Photo = NDArray[np.uint8]
@@ -33,20 +33,12 @@ MAX_FILE_BYTES = 256 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
-# The head of a JPEG's segment, and what it holds in the segment of a frame: baseline, extended or progressive.
+# The start of a frame's segment in a JPEG, and its kinds: baseline, extended, progressive.
 _FRAME, _FRAMES = struct.Struct(">BBHBHHB"), (0xC0, 0xC1, 0xC2)
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-)
-# What Pillow multiplies the numbers of grey PNGs by; in a label mask the stored number is the label.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Pillow multiplies the numbers of grey PNGs by this; in a label mask the stored number is the label.
 _GREY_SCALE = {"1": 255, "L;2": 85, "L;4": 17}
-# What turns a photo of an EXIF orientation upright.
+# EXIF orientation -> the operation that turns the photo upright.
 _TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,11 +51,11 @@ _TURNS: dict[object, Image.Transpose] = {
 
 
 class ImageProblem(Exception):
-    """A picture that cannot be used; the message says why, the caller knows which one."""
+    """A picture that cannot be used; the message says why, and the caller adds the file."""
 
 
 def open_image(data: bytes | Path, formats: tuple[str, ...]) -> Image.Image:
-    """Opens a picture; no pixel is decoded yet. A PNG's checksums are verified, which Pillow does not.
+    """Opens a picture without decoding its pixels. Unlike Pillow, it verifies the checksums of a PNG.
 
     Raises:
         ImageProblem: not a whole picture of these formats, animated, 16 bits, or of more than 64 million pixels.
@@ -73,7 +65,7 @@ def open_image(data: bytes | Path, formats: tuple[str, ...]) -> Image.Image:
     if data.startswith(_PNG) and "PNG" in formats:
         _check_png(data)
     try:
-        # Warnings are of damaged metadata, which nobody reads here; a checked PNG gives none.
+        # Warnings are about damaged metadata, which we do not read. A checked PNG gives none.
         with nullcontext() if data.startswith(_PNG) else warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
@@ -97,14 +89,14 @@ def decode(image: Image.Image) -> NDArray[np.uint8]:
         pixels = np.asarray(image)
     except _BROKEN as error:
         raise ImageProblem(f"truncated or damaged ({error})") from error
-    # The view is for 1 bit, bytes of 0 and 255 that numpy takes for booleans.
+    # The view is for pictures of 1 bit: bytes of 0 and 255 with the dtype bool.
     return pixels.view(np.uint8) // np.uint8(_GREY_SCALE[rawmode]) if rawmode in _GREY_SCALE else pixels
 
 
 def read_mask(path: Path) -> Mask:
     """Reads a label mask: uint8 [H, W], the stored numbers.
 
-    Palette and grey masks of 1 to 8 bits are taken as they are, colour pictures only where all channels are equal.
+    Palette and grey masks of 1 to 8 bits are accepted, and colour pictures whose channels are all equal.
 
     Raises:
         ImageProblem: not a PNG, damaged, 16 bits, or a colour picture.
@@ -118,7 +110,7 @@ def read_mask(path: Path) -> Mask:
     labels = pixels[..., 0]
     colours = pixels.shape[2] - (image.mode in ("LA", "RGBA"))
     if any((pixels[..., channel] != labels).any() for channel in range(1, colours)):
-        raise ImageProblem("a colour picture, not a label mask; look for the folder whose PNGs hold label numbers")
+        raise ImageProblem("a colour picture, not a label mask; give the folder of PNGs that hold label numbers")
     return np.ascontiguousarray(labels)
 
 
@@ -126,7 +118,7 @@ def read_photo(path: Path, *, upright: bool = False) -> Photo:
     """Reads a photo: uint8 [H, W, 3] RGB; grey photos get three equal channels.
 
     Args:
-        upright: turns it as a camera noted in its EXIF data; masks of datasets fit photos as they are stored.
+        upright: turns the photo by its EXIF orientation. Masks of datasets fit photos as stored, without turning.
 
     Raises:
         ImageProblem: not a JPEG or PNG, truncated or damaged.
@@ -134,7 +126,7 @@ def read_photo(path: Path, *, upright: bool = False) -> Photo:
     image = open_image(path, ("JPEG", "PNG"))
     turn = _TURNS.get(_orientation(image)) if upright else None
     try:
-        # By way of RGBA, as Pillow warns of palettes with transparency.
+        # Through RGBA, because Pillow warns about palettes with transparency.
         colours = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
         return np.asarray(colours if turn is None else colours.transpose(turn))
     except _BROKEN as error:
@@ -142,7 +134,7 @@ def read_photo(path: Path, *, upright: bool = False) -> Photo:
 
 
 def _orientation(image: Image.Image) -> object:
-    """The EXIF orientation 1 to 8, if there is any; damaged EXIF data say nothing."""
+    """The EXIF orientation, 1 to 8; None without EXIF data or with damaged ones."""
     try:
         with warnings.catch_warnings(action="ignore"):
             return image.getexif().get(ExifTags.Base.Orientation)
@@ -151,17 +143,17 @@ def _orientation(image: Image.Image) -> object:
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """Height and width from a photo's header; a file without its end is refused as truncated.
+    """Height and width from a photo's header; a truncated file is refused.
 
     Raises:
         ImageProblem: not a JPEG or PNG, or cut off.
     """
     head, tail = _ends(path)
     if not head.startswith(_JPEG):
-        # A PNG's end is checked on opening.
+        # Opening a PNG checks its end.
         image = open_image(path, ("JPEG", "PNG"))
         return image.height, image.width
-    # Some cameras pad the file, so the mark need not be its last two bytes.
+    # Some cameras pad files, so the end mark need not be the last two bytes.
     if b"\xff\xd9" not in tail:
         raise ImageProblem("truncated: the JPEG's end is missing")
     size = _plain_jpeg_size(head)
@@ -170,7 +162,7 @@ def photo_size(path: Path) -> tuple[int, int]:
     try:
         image = open_image(head, ("JPEG",))
     except ImageProblem:
-        # A long preview or colour profile stands before the size.
+        # A long preview or colour profile comes before the size.
         image = open_image(path, ("JPEG",))
     return image.height, image.width
 
@@ -199,7 +191,7 @@ def mask_png(mask: Mask, palette: bytes) -> bytes:
 
     Args:
         mask: uint8 [H, W]; the numbers become palette indices.
-        palette: 768 bytes, red, green, blue of every index.
+        palette: 768 bytes: red, green, blue of every index.
     """
     image = Image.fromarray(mask)
     image.putpalette(palette)
@@ -209,14 +201,12 @@ def mask_png(mask: Mask, palette: bytes) -> bytes:
 
 
 def write_mask(path: Path, mask: Mask, palette: bytes) -> None:
-    """Writes a mask as a palette PNG, whole or not at all; see mask_png."""
-    content = mask_png(mask, palette)
-    with written_whole(path) as file:
-        file.write(content)
+    """Writes a mask as a palette PNG, completely or not at all; see mask_png."""
+    write_bytes(path, mask_png(mask, palette))
 
 
 def pixel_digest(mask: Mask) -> str:
-    """The digest of a mask's size and pixels, whatever encoder wrote the file: "sha256:" and 64 digits."""
+    """The digest of a mask's size and pixels, which does not depend on the encoder: "sha256:" and 64 digits."""
     digest = hashlib.sha256(f"{mask.shape[0]}x{mask.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(mask).data)
     return "sha256:" + digest.hexdigest()
@@ -236,7 +226,7 @@ def at_path(path: Path, problem: ImageProblem) -> OshpError:
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:
-    """A file's first 8,192 and last 64 bytes: of a photo that is all a scan needs, and large files cost time."""
+    """A file's first 8,192 and last 64 bytes: a scan needs no more of a photo, and reading large files takes time."""
     try:
         with path.open("rb", buffering=0) as file:
             head = file.read(8192)
@@ -249,9 +239,9 @@ def _ends(path: Path) -> tuple[bytes, bytes]:
 
 
 def _plain_jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG as cameras write it; None of any other, on which Pillow is to decide.
+    """Height and width of a JPEG as cameras write it; None for any other JPEG, which Pillow must read.
 
-    A scan asks every photo's size, and Pillow takes half as long for it as the scan for counting a mask.
+    A scan needs the size of every photo, and Pillow needs half as long for it as the scan needs to count a mask.
     """
     start = len(_JPEG)
     while start + _FRAME.size <= len(head):
@@ -278,7 +268,7 @@ def _content(path: Path) -> bytes:
 
 
 def _check_png(data: bytes) -> None:
-    """Refuses a PNG that is cut off or whose checksums do not fit: Pillow would hand out wrong pixels silently."""
+    """Refuses a PNG that is cut off or whose checksums do not fit: Pillow would silently return wrong pixels."""
     start, kind = len(_PNG), b""
     while kind != b"IEND":
         length, kind = _CHUNK.unpack_from(data, start) if start + 12 <= len(data) else (len(data), b"")
@@ -305,5 +295,5 @@ def _why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:
     if data.startswith(_JPEG):
         if "JPEG" in formats:
             return "a JPEG that is truncated or damaged"
-        return f"a JPEG, not a {wanted}; JPEG changes the numbers, so labels cannot be stored in it"
+        return f"a JPEG, not a {wanted}; JPEG changes numbers, so it cannot store labels"
     return f"not a {wanted}, or damaged"

@@ -1,4 +1,4 @@
-"""Datasets as data: label tables, merges, folds, pools and layouts, read from `specs/*.toml` or a user's TOML file."""
+"""Datasets as data: label tables, merges, folds, pools and layouts, from `specs/*.toml` or a user's TOML file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNKNOWN = 254
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """A class after the merge: its id and the source labels that make it up."""
+    """A class after the merge: its id and the source labels merged into it."""
 
     id: int
     name: str
@@ -40,13 +40,13 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class Part:
-    """Where the images of one id list lie under a layout's root; `{id}` stands for the image id.
+    """The paths of the images of one id list under a layout's root; `{id}` stands for the image id.
 
     Attributes:
-        ids: a text file of ids; None where every mask of the folder counts.
+        ids: a text file of ids; None if every mask in the folder counts.
         variable: the MATLAB variable, for `.mat` masks.
-        presence: a table of the classes present in every image, used where masks are not at hand.
-        drawn: the number of images of the embedded dataset, which is drawn and has no files.
+        presence: a table of the labels present in every image, used where there are no masks.
+        drawn: the number of images in the embedded dataset, which is drawn and has no files.
     """
 
     list: str
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a dataset is found on disks."""
+    """One arrangement of a dataset's files."""
 
     name: str
     parts: tuple[Part, ...]
@@ -68,7 +68,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Correction:
-    """Replaces one raw label by another in the whole of some images, before the merge."""
+    """Replaces one source label by another in all pixels of some images, before the merge."""
 
     source: str
     target: str
@@ -82,8 +82,10 @@ class Dataset:
     Attributes:
         labels: the source labels; a label's index is its number in the masks.
         classes: the classes after the merge, background first, then by id.
-        exclude: images left out, with the reason.
-        source_separator: an image id up to this is the name of its source (ATR `2500_12` -> `2500`); "" = one source.
+        exclude: images to leave out -> the reason.
+        source_separator: an image id up to this names its source (ATR `2500_12` -> `2500`); "" = one source.
+        get: where people get the dataset.
+        tree: its folders, for people.
     """
 
     name: str
@@ -104,7 +106,7 @@ class Dataset:
 
     @cached_property
     def merge(self) -> NDArray[np.uint8]:
-        """The class id of every number a mask may hold: uint8 [256]; 255 stays ignore, no label gives 254."""
+        """The class id of every number in a mask: uint8 [256]; 255 = ignore, 254 = no label."""
         table = np.full(256, UNKNOWN, np.uint8)
         table[IGNORE] = IGNORE
         number = {name: index for index, name in enumerate(self.labels)}
@@ -114,20 +116,20 @@ class Dataset:
 
     @cached_property
     def removed_labels(self) -> frozenset[int]:
-        """The numbers of source labels that are no class id after the merge."""
+        """The source labels whose numbers are no class ids after the merge."""
         return frozenset(range(len(self.labels))) - {spec.id for spec in self.classes}
 
     def source_of(self, image_id: str) -> str:
-        """The source an image comes from: the id up to the separator."""
+        """The source of an image: its id up to the separator."""
         return image_id.split(self.source_separator, 1)[0] if self.source_separator else ""
 
     def corrections_of(self, image_id: str) -> NDArray[np.uint8] | None:
-        """The table that corrects an image's raw labels: uint8 [256], or None where there is nothing to correct."""
-        mine = [correction for correction in self.corrections if image_id in correction.ids]
-        if not mine:
+        """The corrected label of every source label in an image: uint8 [256], or None without corrections."""
+        corrections = [correction for correction in self.corrections if image_id in correction.ids]
+        if not corrections:
             return None
         table = np.arange(256, dtype=np.uint8)
-        for correction in mine:
+        for correction in corrections:
             table[self.labels.index(correction.source)] = self.labels.index(correction.target)
         return table
 
@@ -138,8 +140,8 @@ class OfficialRule:
 
     Attributes:
         order: class ids in sampling order, rarest first.
-        supports: "unused" (an image supports once) or "cyclic" (supports come round again).
-        min_pixels: an image holds a class from this many pixels on.
+        supports: "unused" (an image is a support once) or "cyclic" (supports are used again).
+        min_pixels: an image holds a class if it has at least this many pixels.
     """
 
     order: tuple[int, ...]
@@ -154,10 +156,10 @@ class Spec:
     """A dataset and how it is tailored to OSHP.
 
     Attributes:
-        version: the semantic version of the manifests made by this spec.
-        folds: the novel class ids of every fold.
-        lists: id lists cut out of another list, as ranges of its sorted ids.
-        counts: how many ids a list must have.
+        version: the semantic version of the manifests made from this spec.
+        folds: fold -> novel class ids.
+        lists: id list -> the list that it is cut out of, and ranges of that list's sorted ids.
+        counts: id list -> the number of ids that it must have.
         pools: pool -> (list, start, stop) in the list's sorted ids; stop None = to the end.
     """
 
@@ -179,12 +181,12 @@ def load_spec(name_or_path: str) -> Spec:
     """Loads a dataset spec by name, or a user's own by path.
 
     Raises:
-        OshpError: no such spec, or every mistake in it.
+        OshpError: no such spec, or all mistakes in it.
     """
     known = builtin_specs()
     path = known.get(name_or_path, Path(name_or_path))
     if path.suffix != ".toml":
-        raise OshpError(f"{name_or_path}: no dataset of that name; known: {', '.join(known)}, or give a .toml file")
+        raise OshpError(f"{name_or_path}: no dataset of that name; give {', '.join(known)}, or a .toml file")
     return parse_spec(read_toml(path), str(path))
 
 
@@ -192,7 +194,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
     """Builds a spec from the members of its TOML file (docs/own_dataset.md lists them).
 
     Raises:
-        OshpError: every mistake in it, a line each.
+        OshpError: all mistakes in it.
     """
     reader = Reader(content, origin)
     reader.wrong_if(reader.text("format") != _FORMAT, f'format is not "{_FORMAT}"')
@@ -202,7 +204,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
     def class_ids(names: tuple[str, ...], where: str) -> tuple[int, ...]:
         for name, times in Counter(names).items():
             if name not in ids or name == BACKGROUND:
-                reader.wrong(f"{where} names {name!r}, which is no class")
+                reader.wrong(f"{where} names {name!r}, which is not a class")
             elif times > 1:
                 reader.wrong(f"{where} names {name!r} twice")
         return tuple(ids[name] for name in names if name in ids and name != BACKGROUND)
@@ -214,8 +216,8 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
             continue
         folds[int(fold)] = class_ids(names, f"fold {fold}")
         if not names or len(set(names)) >= len(dataset.classes) - 1:
-            reader.wrong(f"fold {fold} needs novel classes and must leave base classes")
-    reader.wrong_if(not folds, "folds holds no fold")
+            reader.wrong(f"fold {fold} needs at least one novel class and one base class")
+    reader.wrong_if(not folds, "folds is empty")
     official = _official(reader.table("official"), class_ids)
     absent = {spec.id for spec in dataset.classes} - set(official.order) - {0}
     reader.wrong_if(absent, f"official.order lacks {', '.join(s.name for s in dataset.classes if s.id in absent)}")
@@ -225,7 +227,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
     counted = reader.table("counts", optional=True)
     counts = {name: counted.integer(name, least=1) for name in counted}
     for name in counts.keys() - given - lists.keys():
-        reader.wrong(f"counts name the list {name!r}, which neither layouts nor lists give")
+        reader.wrong(f"counts names the list {name!r}, which neither layouts nor lists define")
     version = reader.text("version")
     reader.wrong_if(not VERSION_PATTERN.fullmatch(version), f"version {version!r} is not like 1.0.0")
     reader.unknown_members()
@@ -234,13 +236,13 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
 
 
 def parse_dataset(reader: Reader) -> Dataset:
-    """Reads the members that say what the masks mean; mistakes are noted in the reader."""
+    """Reads the members of a dataset; mistakes are noted in the reader."""
     name = reader.text("name")
     reader.wrong_if(not NAME_PATTERN.fullmatch(name), f"name {name!r} is not lower-case letters, digits, - and _")
     labels = reader.texts("labels")
     reader.wrong_if(not 2 <= len(labels) <= 254, "labels must be 2 to 254 names")
     for label, times in Counter(labels).items():
-        reader.wrong_if(times > 1, f"label {label!r} stands twice in labels")
+        reader.wrong_if(times > 1, f"label {label!r} is in labels twice")
         reader.wrong_if(not _is_name(label), f"label {label!r} is not 1 to 64 printable characters")
     classes = sorted(_classes(reader, labels), key=lambda spec: spec.id)
     corrections = tuple(
@@ -249,7 +251,7 @@ def parse_dataset(reader: Reader) -> Dataset:
     )
     for correction in corrections:
         for label in (correction.source, correction.target):
-            reader.wrong_if(label not in labels, f"corrections name {label!r}, which is no label")
+            reader.wrong_if(label not in labels, f"corrections name {label!r}, which is not a label")
     changed = Counter((correction.source, image) for correction in corrections for image in correction.ids)
     for (label, image), times in changed.items():
         reader.wrong_if(times > 1, f"corrections change {label!r} of image {image!r} twice")
@@ -274,13 +276,13 @@ def _classes(reader: Reader, labels: tuple[str, ...]) -> Iterator[ClassSpec]:
     seen_ids: dict[int, str] = {0: BACKGROUND}
     yield ClassSpec(0, BACKGROUND, (*labels[:1], *(label for label in labels if label in removed)))
     for label in removed:
-        reader.wrong_if(label not in labels[1:], f"removed names {label!r}, which is no label (or is background)")
+        reader.wrong_if(label not in labels[1:], f"removed names {label!r}, which is not a label (or is background)")
     table = reader.table("classes")
     for name in table:
         entry = table.table(name)
         class_id = entry.integer("id", least=1, most=253)
         mine = entry.texts("labels")
-        reader.wrong_if(name == BACKGROUND, "classes must not list background: it is label 0 and what is removed")
+        reader.wrong_if(name == BACKGROUND, "classes must not list background, which is label 0 and the removed labels")
         reader.wrong_if(not _is_name(name), f"class {name!r} is not 1 to 64 printable characters")
         reader.wrong_if(not mine, f"class {name!r} has no labels")
         if class_id in seen_ids:
@@ -288,7 +290,7 @@ def _classes(reader: Reader, labels: tuple[str, ...]) -> Iterator[ClassSpec]:
         seen_ids[class_id] = name
         for label in mine:
             if label not in labels[1:]:
-                reader.wrong(f"class {name!r} merges {label!r}, which is no label (or is background)")
+                reader.wrong(f"class {name!r} merges {label!r}, which is not a label (or is background)")
             elif label in owner:
                 reader.wrong(f"label {label!r} is merged twice: into {owner[label]!r} and {name!r}")
             owner[label] = name
@@ -318,7 +320,7 @@ def _lists(table: Reader, given: set[str]) -> Iterator[tuple[str, tuple[str, tup
     for name in table:
         entry = table.table(name)
         source = entry.text("of")
-        entry.wrong_if(source not in given, f"cut out of the list {source!r}, which no layout gives")
+        entry.wrong_if(source not in given, f"cut out of the list {source!r}, which no layout defines")
         ranges = entry.ranges("ranges")
         yield name, (source, ranges)
 
@@ -327,7 +329,7 @@ def _pools(table: Reader, lists: set[str]) -> Iterator[tuple[str, tuple[str, int
     for pool in POOLS:
         entry = table.table(pool)
         source = entry.text("list")
-        entry.wrong_if(source not in lists, f"taken from the list {source!r}, which neither layouts nor lists give")
+        entry.wrong_if(source not in lists, f"taken from the list {source!r}, which neither layouts nor lists define")
         start = entry.integer("start", least=0, default=0)
         stop = entry.integer("stop", least=start + 1) if "stop" in entry else None
         yield pool, (source, start, stop)

@@ -1,6 +1,6 @@
 """Reads a matrix out of a MATLAB file of version 5, within bounds.
 
-SciPy's reader is no choice for files of unknown origin: a few changed bytes can crash the whole process.
+SciPy's reader is not safe for files of unknown origin: a few changed bytes can crash the whole process.
 Source of the format: MathWorks, "MAT-File Format", level 5.
 """
 
@@ -22,7 +22,7 @@ _COMPLEX = 0x0800
 
 
 def read_matrix(content: bytes, variable: str, most: int) -> NDArray[np.generic] | None:
-    """Finds a matrix of real numbers by its name: [rows, columns], or None where there is no such variable.
+    """Finds a matrix of real numbers by its name: [rows, columns], or None if there is no such variable.
 
     Args:
         most: the most numbers a matrix may hold.
@@ -73,11 +73,11 @@ def _elements(data: bytes, start: int, order: str) -> Iterator[tuple[int, bytes]
         kind, size = struct.unpack_from(f"{order}II", data, start)
         small = kind >> 16
         if small:
-            # A value of up to 4 bytes stands within its own tag.
+            # A value of up to 4 bytes is stored in its tag.
             kind, size, begin, end = kind & 0xFFFF, small, start + 4, start + 8
         else:
             begin = start + 8
-            # All but compressed elements are padded to 8 bytes.
+            # Elements are padded to 8 bytes, except compressed ones.
             end = begin + size + (-size % 8 if kind != _COMPRESSED else 0)
         if begin + size > min(end, len(data)):
             raise ValueError("cut off")

@@ -1,9 +1,9 @@
-"""Counts labels by runs down the columns: people stand upright, so a mask changes least from one row to the next.
+"""Counts labels by runs down the columns: people are upright, so masks change least from one row to the next.
 
 A column whose label changes after rows r1 < r2 < ... has r1 + 1 pixels of its first label, r2 - r1 of its second, and
-so on. So a change after row r gives r + 1 pixels to the label above it and takes as many from the label below, and the
-last row gives the height. These weights are whole numbers, and their sums stay below 2^53 for every picture that we
-read: float64 holds them exactly, in any order.
+so on. So a change after row r adds r + 1 pixels to the label above it and subtracts as many from the label below, and
+the last row adds the height. These weights are whole numbers, and their sums stay below 2^53 for every picture that we
+read, so float64 sums are exact in any order.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _NOISE = 1 / 4
 
 
 def column_changes(mask: Mask) -> NDArray[np.intp] | None:
-    """Where a mask differs from the pixel below: intp [changes], positions in the flat mask, ascending.
+    """The pixels that differ from the pixel below: intp [changes], positions in the flat mask, ascending.
 
-    None where there are so many that runs do not pay.
+    None if there are so many that counting pixel by pixel is faster.
     """
     flat, width = mask.reshape(-1), mask.shape[1]
     above, below = flat[: max(0, len(flat) - width)], flat[width:]
@@ -39,15 +39,15 @@ def column_changes(mask: Mask) -> NDArray[np.intp] | None:
 
 
 def change_weights(changes: NDArray[np.intp], width: int) -> NDArray[np.float64]:
-    """What every change gives to the label above and takes from the one below: float64 [changes], its row + 1."""
+    """What every change adds to the label above and subtracts from the label below: float64 [changes], its row + 1."""
     return (changes // width + 1).astype(np.float64)
 
 
 def weighted_pixels(shape: tuple[int, int], changes: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Pixels that stand for all: positions in the flat mask, intp [n], and weights, float64 [n].
+    """A few weighted pixels to count instead of all: positions in the flat mask, intp [n], and weights, float64 [n].
 
-    They are the last row, the pixels above changes and those below, in this order. Among them, the weights of a label's
-    pixels add up to the number of its pixels in the mask.
+    They are the last row, the pixels above changes and the pixels below, in this order. The weights of a label's pixels
+    among them add up to the number of its pixels in the mask.
 
     Args:
         shape: height and width of the mask.

@@ -1,1 +1,1 @@
-"""Episodes, photos ahead of their turn, prediction folders: the API of any method, without torch."""
+"""Episodes and prediction folders: the API of any method, without torch."""

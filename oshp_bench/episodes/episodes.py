@@ -1,4 +1,4 @@
-"""Episodes: what a method is given for every pair of a manifest, and never the query's truth."""
+"""Episodes: the input of a method for every pair of a manifest, without the query's truth."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def way_name(way: str) -> str:
 
 
 _KEPT_BYTES = 64 << 20
-# Query photo, support photo and support mask of one episode, however large they are.
+# Query photo, support photo and support mask of one episode are kept whatever their size.
 _KEPT_AT_LEAST = 3
 
 
 class ImageCache:
-    """A source's photos and merged masks; those used last are kept decoded, in at most 64 MiB.
+    """The photos and merged masks of a source; the last used ones stay decoded, in at most 64 MiB.
 
-    A query meets 15 supports in a row, so its photo is decoded once. What is given out is shared and read-only.
+    A query has 15 supports in a row, so its photo is decoded once. The pictures are shared and read-only.
     """
 
     def __init__(self, source: Source) -> None:
@@ -73,7 +73,7 @@ class ImageCache:
         return self._kept_or("mask", image_id, self._checked_mask)
 
     def human(self, image_id: str) -> Mask:
-        """The coarse mask: uint8 [H, W]: 1 wherever the annotation has a label but background; 255 = ignore.
+        """The coarse mask: uint8 [H, W], 1 wherever the annotation has a label but background; 255 = ignore.
 
         Raises:
             OshpError: as mask().
@@ -94,7 +94,7 @@ class ImageCache:
             picture = read(image_id)
             picture.flags.writeable = False
             self._kept[key] = picture
-            held = sum(each.nbytes for each in self._kept.values())
+            held = sum(kept.nbytes for kept in self._kept.values())
             while held > _KEPT_BYTES and len(self._kept) > _KEPT_AT_LEAST:
                 held -= self._kept.popitem(last=False)[1].nbytes
         self._kept.move_to_end(key)
@@ -103,11 +103,11 @@ class ImageCache:
 
 @dataclass(frozen=True)
 class Episode:
-    """A support with its mask, a query, and the classes to parse in the query; pictures are read when asked for.
+    """A support with its mask, a query, and the classes to parse in the query; pictures are read on access.
 
     Attributes:
         index: the pair's index in its list.
-        name: the name of the pair and of its prediction's file, such as "0000".
+        name: the name of the pair and of its prediction file, such as "0000".
         way: "k" or "1".
         query_id, support_id: image ids.
         classes: the class ids to parse, ascending: C_s for k-way, the target alone for 1-way.
@@ -123,7 +123,7 @@ class Episode:
 
     @property
     def query_size(self) -> tuple[int, int]:
-        """Height and width of the query, and of its prediction; no pixel is decoded for it."""
+        """Height and width of the query and of its prediction, without decoding a pixel."""
         return self._images.size(self.query_id)
 
     @property
@@ -131,7 +131,7 @@ class Episode:
         """The query: uint8 [H, W, 3] RGB, read-only.
 
         Raises:
-            OshpError: the file is missing or damaged; so for the support.
+            OshpError: the file is missing or damaged.
         """
         return self._images.photo(self.query_id)
 
@@ -145,15 +145,15 @@ class Episode:
         """The support's mask: uint8 [h, w] of `classes`, everything else 0; 255 = ignore.
 
         Raises:
-            OshpError: missing, damaged, not of the photo's size, or without a class that the manifest promises.
+            OshpError: missing, damaged, not of the photo's size, or without a class that it has by the manifest.
         """
         merged = self._images.mask(self.support_id)
         counts = label_counts(merged)
-        absent = [each for each in self.classes if not counts[each]]
+        absent = [str(label) for label in self.classes if not counts[label]]
         if absent:
             raise OshpError(
-                f"pair {self.name}: the support {self.support_id} holds no class {', '.join(map(str, absent))}, but the"
-                " manifest says so; other masks than it was made from? Check with oshp-manifest verify"
+                f"pair {self.name}: the support {self.support_id} holds no class {', '.join(absent)}, but the manifest"
+                " says so; other masks than it was made from? Check with oshp-manifest verify"
             )
         wanted = np.zeros(256, np.uint8)
         for label in (*self.classes, IGNORE):
@@ -182,13 +182,13 @@ class Method(Protocol):
 
 
 class Episodes:
-    """The episodes of a list of pairs, in order: can be iterated, indexed and measured with len().
+    """The episodes of a list of pairs in order: a sequence to iterate over and index, with a len().
 
     Args:
         pairs: `manifest.pairs` to test, `manifest.validation` to choose checkpoints.
         source: the dataset, or an ImageCache of it that several Episodes share.
         way: "k" or "1".
-        indices: the pairs to take, such as those that a PredictionWriter misses; None takes all.
+        indices: the pairs to use, such as PredictionWriter.missing(); None uses all.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Episodes:
         return (self[position] for position in range(len(self)))
 
     def check_files(self) -> None:
-        """Looks for every photo and mask that the episodes need, so that a long run does not stop in its middle.
+        """Looks for every photo and mask that the episodes need, so that a long run does not stop halfway.
 
         Raises:
             OshpError: every photo that is missing or cut off and every mask that is missing.

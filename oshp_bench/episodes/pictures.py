@@ -1,4 +1,4 @@
-"""Episodes as pictures: photos and masks side by side, with a legend."""
+"""Draws episodes: photos and masks side by side, with a legend."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ class Tile:
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], manifest: Manifest, height: int = 240) -> Image.Image:
-    """Draws rows of tiles and a legend of the classes that occur in them.
+    """Draws rows of tiles and a legend of the classes in them.
 
     Args:
-        height: of every tile in pixels; widths keep the pictures' shapes.
+        height: of every tile in pixels; widths keep the aspect ratio.
     """
     colours = np.array([_VOID] * 256, np.uint8)
-    colours[[each.id for each in manifest.classes]] = [colour_of(each.name) for each in manifest.classes]
+    colours[[*manifest.names]] = [*map(colour_of, manifest.names.values())]
     colours[IGNORE] = (128, 128, 128)
     pictures = [[_scaled(tile.picture, colours, height) for tile in row] for row in rows]
     widths = [max(picture.width for picture in column) for column in zip(*pictures, strict=True)]
     held = np.unique(np.concatenate([np.unique(t.picture) for row in rows for t in row if t.picture.ndim == 2]))
-    held_classes = [each for each in manifest.classes if each.id in held]
     font = ImageFont.load_default(13)
     row_height = _LINE + height + _GAP
     width = sum(widths) + _GAP * (len(widths) + 1)
-    key = legend([each.name for each in held_classes], width)
+    key = legend([name for class_id, name in manifest.names.items() if class_id in held], width)
     sheet = Image.new("RGB", (width, len(rows) * row_height + key.height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, (row, drawn) in enumerate(zip(rows, pictures, strict=True)):
@@ -54,7 +53,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], manifest: Manifest, height: in
 
 
 def legend(names: Sequence[str], width: int) -> Image.Image:
-    """Draws what the colours of classes mean, on as many lines as this width needs."""
+    """Draws names of classes beside their colours, on as many lines as they need."""
     font = ImageFont.load_default(13)
     lines = list(_lines(names, font, width - 2 * _GAP))
     drawn = Image.new("RGB", (width, (_LINE + 4) * len(lines) + _GAP), _PAPER)

@@ -12,25 +12,25 @@ from oshp_bench.episodes.episodes import Episode, Episodes, ImageCache
 
 _Key = tuple[str, str]
 _Picture = NDArray[np.uint8]
-# Episodes that each thread may be ahead.
+# Episodes that a thread may be ahead.
 _DEPTH = 2
 
 
 class ReadingCache(ImageCache):
     """An ImageCache that threads fill ahead of time.
 
-    Threads and no processes: photos are decoded outside Python's lock, and what was decoded need not be sent. A
-    picture is read ahead once, for its first episode: later ones find it, or what was computed from it, in a cache.
+    Threads, not processes: photos are decoded outside Python's lock, and decoded pictures need not be sent. A picture
+    is read ahead once, for its first episode; later episodes find it, or what was computed from it, in a cache.
     """
 
     _coming: dict[_Key, Future[_Picture]] | None = None
 
     def ahead(self, episodes: Episodes, workers: int) -> Iterator[Episode]:
-        """The episodes in order, while threads read those that follow; what is wrong is raised at its own episode.
+        """The episodes in order, while threads read those that follow; an error is raised at its own episode.
 
         Args:
             episodes: of this cache.
-            workers: how many threads; 0 reads nothing ahead.
+            workers: number of threads; 0 reads nothing ahead.
         """
         if not workers:
             yield from episodes
@@ -54,7 +54,7 @@ class ReadingCache(ImageCache):
             pool.shutdown(cancel_futures=True)
 
     def _readers(self, episode: Episode) -> Iterator[tuple[_Key, Callable[[str], _Picture]]]:
-        """What a network asks an episode for."""
+        """The pictures that a network needs of an episode."""
         yield ("photo", episode.query_id), self.source.photo
         yield ("photo", episode.support_id), self.source.photo
         yield ("mask", episode.support_id), self._checked_mask

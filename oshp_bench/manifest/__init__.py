@@ -1,4 +1,4 @@
-"""The one contract between the wings: classes and roles, image pools, test pairs, digests."""
+"""The contract between all rooms: classes with roles, image pools, test pairs, digests."""
 
 from typing import TYPE_CHECKING
 
