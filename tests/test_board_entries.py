@@ -109,14 +109,14 @@ def test_every_problem_of_every_file_is_said(tmp_path: Path) -> None:
     found = problems(tmp_path, tmp_path / "gone.json", tmp_path / "good.json")
     starts = [
         "cut.json: not valid JSON",
-        "edited.json: the digest does not fit the content",
+        "edited.json: the digest does not match the content",
         "future.json: is 'oshp-result/2', and this version reads oshp-result/1",
-        "long.json: method: name has 10,000 characters; 100 are the most",
-        "marks.json: method: name holds U+202E, which is not printed",
+        "long.json: method: name has 10,000 characters; at most 100 are allowed",
+        "marks.json: method: name holds U+202E, which cannot be printed",
         "nothing.json: has none of the figures that a board shows",
         "other.json: not a result",
-        "strange.json: options: convention 'mine' is not known here",
-        "strange.json: manifest: dataset '../etc' is not written as ours are",
+        "strange.json: options: convention 'mine' is unknown to this version",
+        "strange.json: manifest: dataset '../etc' is malformed",
         "gone.json: cannot be read",
     ]
     assert [line[: len(f"{tmp_path}/{start}")] for line, start in zip(found, starts, strict=True)] == [
@@ -137,16 +137,16 @@ def test_results_are_missed_where_there_are_none(tmp_path: Path) -> None:
 
 def test_a_tool_that_is_not_ours_wrote_no_result(tmp_path: Path) -> None:
     write(tmp_path / "a.json", {**document(), "tool": "<b>mine</b>"})
-    assert problems(tmp_path) == [f"{tmp_path / 'a.json'}: tool '<b>mine</b>' is not written as ours are"]
+    assert problems(tmp_path) == [f"{tmp_path / 'a.json'}: tool '<b>mine</b>' is malformed"]
 
 
 @pytest.mark.parametrize(
     ("table", "member", "value", "what"),
     [
-        ("manifest", "test_digest", "sha256:1", "test_digest 'sha256:1' is not written as ours are"),
+        ("manifest", "test_digest", "sha256:1", "test_digest 'sha256:1' is malformed"),
         ("manifest", "fold", 0, "fold is 0, not a number from 1 to 99"),
-        ("manifest", "name", "<b>", "name '<b>' is not written as ours are"),
-        ("manifest", "version", "1.0", "version '1.0' is not written as ours are"),
+        ("manifest", "name", "<b>", "name '<b>' is malformed"),
+        ("manifest", "version", "1.0", "version '1.0' is malformed"),
         ("predictions", "digest", 7, "digest is 7, not a text"),
         ("options", "level", 95, "level is 95, not between 0 and 1"),
         ("figures", "kway/later", {"value": 2, "low": None, "high": None}, "value is 2, not a fraction from 0 to 1"),

@@ -147,7 +147,10 @@ def test_a_truth_of_labels_that_are_no_classes(bench: Bench, kway: Path, tmp_pat
     for jobs in (1, 2):
         truth = rewritten(bench.truth_file, tmp_path / "truth.zip", dict(changes))
         (problem,) = errors(bench.manifest_file, kway, "--truth", truth, "--jobs", jobs)
-        assert problem == f"{truth}: {query}: the truth holds [6], which are no class ids; tailor the truth again"
+        assert (
+            problem
+            == f"{truth}: {query}: the truth holds [6], which are not class ids; make the truth again with oshp-tailor"
+        )
 
 
 @pytest.mark.parametrize(
@@ -211,11 +214,16 @@ def test_a_floor_that_is_no_result(bench: Bench, kway: Path, out: Path, tmp_path
         f"figures.{human}: high is 'missing', not a fraction from 0 to 1",
     ]
     assert refused(changed(document, path, figures=[], classes=5, manifest={}, options=None)) == [
+        "options is None, not a table",
+        "options: convention is missing",
+        "options: level is None, not between 0 and 1",
+        "manifest: dataset is missing",
         "manifest: name is missing",
         "manifest: version is missing",
         "manifest: test_digest is missing",
-        "options is None, not a table",
-        "options: convention is missing",
+        "manifest: fold is missing",
+        "manifest: pairs is missing",
+        "manifest: queries is missing",
         "classes is 5, not a list of tables",
         "figures is [], not a table",
     ]
@@ -224,7 +232,7 @@ def test_a_floor_that_is_no_result(bench: Bench, kway: Path, out: Path, tmp_path
     for damaged, problem in (
         (text.replace(value, "NaN"), "not valid JSON (NaN is not a JSON number)"),
         (text.replace(value, "1e999"), "not valid JSON (the number 1e999 is too large)"),
-        (text.replace(value, "0.5"), "the digest does not fit the content"),
+        (text.replace(value, "0.5"), "the digest does not match the content"),
         (text.replace("oshp-result/1", "oshp-result/0"), 'not a result (its "format" is not "oshp-result/1")'),
         ("[]", "not a result"),
         (text[:-9], "not valid JSON"),
@@ -237,7 +245,7 @@ def test_a_floor_of_another_manifest_or_convention(bench: Bench, kway: Path, out
     document = json.loads((out / "result.json").read_text())
     path = tmp_path / "floor.json"
     for members in (
-        {"manifest": {**document["manifest"], "test_digest": "sha256:0"}},
+        {"manifest": {**document["manifest"], "test_digest": "sha256:" + "0" * 64}},
         {"options": {**document["options"], "convention": "official-2023"}},
     ):
         (found,) = errors(bench.manifest_file, kway, "--floor", changed(document, path, **members))
@@ -270,7 +278,7 @@ def test_broken_matrices(bench: Bench, out: Path, tmp_path: Path) -> None:
 
     negative, many = kway.copy(), kway.copy()
     negative[3, 0, 0], many[3, 0, 0] = -1, MAX_PIXELS + 1
-    shape = f"kway is not int64 ({pairs}, {classes}, {classes + 1}) of pixels"
+    shape = f"kway is not int64 ({pairs}, {classes}, {classes + 1}) of pixel counts"
     arrays: list[Any] = [kway[1:], kway.astype(np.float64), kway.astype(np.int32), kway[..., 1:], negative, many]
     for array in [*arrays, np.array(3), np.zeros(0, np.int64)]:
         assert shape in refused(npz(path, about, kway=array))
@@ -288,10 +296,10 @@ def test_broken_matrices(bench: Bench, out: Path, tmp_path: Path) -> None:
     for members, problem in (
         ({"format": "oshp-matrices/9"}, 'its "format" is not "oshp-matrices/1"'),
         ({"test_digest": "sha256:0", "manifest": "other_fold1"}, "matrices of 'other_fold1', not of tiny_fold1 1.0.0"),
-        ({"convention": "mine\n"}, r"no convention is called 'mine\n'"),
+        ({"convention": "mine\n"}, r"unknown convention 'mine\n'"),
         ({"convention": "official-2023"}, "counted in the convention official-2023; say --convention official-2023"),
-        ({"missing": {"k": ["0000", "99999"]}}, "the missing predictions are no pairs"),
-        ({"missing": {"z": []}}, "the missing predictions are no pairs"),
+        ({"missing": {"k": ["0000", "99999"]}}, "the names of missing predictions are not names of pairs"),
+        ({"missing": {"z": []}}, "the names of missing predictions are not names of pairs"),
         ({"missing": 3}, "not a readable matrices file"),
         ({"stride4_classes": {"052": ["x"]}}, "not a readable matrices file"),
         ({"stride4_classes": []}, "not a readable matrices file"),
@@ -318,7 +326,7 @@ def test_matrices_that_inflate_without_end(bench: Bench, out: Path, tmp_path: Pa
             for _ in range(80 if method == zipfile.ZIP_DEFLATED else 1):
                 member.write(bytes(1 << 20))
         (problem,) = errors(bench.manifest_file, "--from-matrices", path)
-        assert problem == f"{path}: larger than the matrices of tiny_fold1 can be"
+        assert problem == f"{path}: larger than the matrices of tiny_fold1 can be; score the predictions again"
     assert load_matrices(out / "matrices.npz", bench.manifest)[1] == "default"
 
 
@@ -330,7 +338,10 @@ def test_official_matrices_without_the_supports_classes(bench: Bench, kway: Path
     stride4 = {support: each for support, each in matrices.stride4_classes.items() if support != first}
     save_matrices(replace(matrices, stride4_classes=stride4), bench.manifest, convention, tmp_path / "m.npz")
     (problem,) = errors(bench.manifest_file, "--from-matrices", tmp_path / "m.npz", chosen)
-    assert problem == f"official-2023: the matrices lack the stride-4 classes of 1 supports, such as {first}"
+    assert problem == (
+        f"official-2023: the matrices lack the stride-4 classes of 1 supports, for example {first};"
+        " count the predictions again"
+    )
 
 
 def spoilt(content: bytes, changes: list[tuple[float, int]]) -> bytes:

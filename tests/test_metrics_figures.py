@@ -120,11 +120,11 @@ def test_kway_by_hand_in_the_default_convention() -> None:
 @pytest.mark.parametrize(
     ("prediction", "convention", "labels", "problem"),
     [
-        ("0 1 8 2", "default", 9, "holds 8, which are no class ids; looks like unmerged labels"),
+        ("0 1 8 2", "default", 9, "holds 8, which are not class ids; looks like unmerged labels"),
         ("0 1 8 2", "official-2023", 4, "holds 8"),
         ("0 1 9 2", "official-2023", 9, "holds 9"),
-        ("0 1, 1 2", "default", 9, r"uint8 \(1, 4\) is needed, this is uint8 \(2, 2\)"),
-        ("0 1 1 2 0", "official-2023", 9, r"uint8 \(1, 4\) is needed"),
+        ("0 1, 1 2", "default", 9, r"the prediction is uint8 \(2, 2\), not uint8 \(1, 4\) like the truth"),
+        ("0 1 1 2 0", "official-2023", 9, r"not uint8 \(1, 4\) like the truth"),
     ],
 )
 def test_kway_refuses(prediction: str, convention: str, labels: int, problem: str) -> None:
@@ -280,13 +280,13 @@ def test_the_official_convention_needs_the_supports_stride4_classes() -> None:
     manifest = small_manifest({0: "background", 1: "base", 2: "novel"}, 3, [pair("x", 1, {1})])
     accumulator = Accumulator(manifest, manifest.pairs, "official-2023")
     accumulator.add("k", 0, mask_of("0 1"), mask_of("0 1"))
-    with pytest.raises(OshpError, match="stride-4 classes of 1 supports, such as s0"):
+    with pytest.raises(OshpError, match="stride-4 classes of 1 supports, for example s0"):
         score_matrices(manifest, accumulator.matrices(), convention="official-2023", resampling=Resampling(0))
 
 
 def test_an_unknown_convention_is_named() -> None:
     manifest = small_manifest({0: "background", 1: "base", 2: "novel"}, 3, [pair("x", 1, {1})])
-    with pytest.raises(OshpError, match="'strict' is no convention; known: default, official-2023"):
+    with pytest.raises(OshpError, match="unknown convention 'strict'; choose one of default, official-2023"):
         Accumulator(manifest, manifest.pairs, "strict")
 
 

@@ -59,7 +59,7 @@ KWAY_FILES: dict[str, tuple[Callable[[Image.Image], bytes], str]] = {
     "16-bit": (lambda mask: encoded(Image.fromarray(np.asarray(mask).astype(np.uint16))), "16 bits a channel"),
     "binary": (
         lambda mask: encoded(mask.point(lambda v: 255 * (v > 0))),
-        "holds 255, .*; values 0/255: is this 1-way?",
+        "holds 255, .*; with 0 and 255 only, is this 1-way?",
     ),
     "unmerged": (
         lambda mask: encoded(mask.point(lambda v: 4 if v == 3 else v)),
@@ -104,7 +104,7 @@ def test_oneway_takes_one_foreground_value_of_any_number(bench: Bench, tmp_path:
     (folder / "1way" / "0003.png").write_bytes(png(bench.kway(3)))
     (found,) = problems(bench, folder)
     assert found.startswith("1way/0003.png: holds 1, ")
-    assert found.endswith("beside 0, but 1-way has one foreground value; looks like a k-way prediction")
+    assert found.endswith("besides 0, but 1-way has one foreground value; is this a k-way prediction?")
 
 
 def test_palette_and_low_bit_depths_hold_the_index(bench: Bench, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_all_problems_are_listed_at_once(bench: Bench, tmp_path: Path) -> None:
     (folder / "kway" / "more" / "0000.png").write_bytes(png(bench.kway(0)))
     assert sorted(line.split(";")[0].split(",")[0] for line in problems(bench, folder)) == [
         "1way/0002.png: 2x1",
-        "1way/0006.png: no pair of tiny_fold1 has this name",
+        "1way/0006.png: tiny_fold1 has no pair of this name",
         "1way: 0005.png is missing",
         "kway.zip: not a prediction",
         "kway/0001.png: an empty file",
@@ -169,7 +169,7 @@ def test_a_flat_folder_needs_the_way(bench: Bench, tmp_path: Path) -> None:
     perfect = scored(bench, folder)
     assert scored(bench, folder / "kway", "k").matrices.digest == scored(bench, folder, "k").matrices.digest
     assert scored(bench, folder / "1way", "1").figures["1way/bi_miou"] == perfect.figures["1way/bi_miou"]
-    assert "say --way k or --way 1" in problems(bench, folder / "kway")[0]
+    assert "give --way k or --way 1" in problems(bench, folder / "kway")[0]
     # The k-way predictions are no broken 1-way ones.
     (folder / "kway" / "0000.png").unlink()
     assert scored(bench, folder, "1").figures.keys() == scored(bench, folder / "1way", "1").figures.keys()
@@ -182,7 +182,7 @@ def test_what_is_no_set_of_predictions(bench: Bench, tmp_path: Path) -> None:
     assert problems(bench, tmp_path / "empty") == ["holds no kway/*.png and no 1way/*.png"]
     assert problems(bench, tmp_path / "empty", "1") == ["holds no 1way/*.png"]
     for name in ("file", "nowhere"):
-        assert problems(bench, tmp_path / name) == ["neither a folder nor a zip of predictions; check the path"]
+        assert problems(bench, tmp_path / name) == ["neither a folder nor a readable zip; check the path"]
 
 
 def test_folders_links_and_pipes_in_the_place_of_predictions(bench: Bench, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_folders_links_and_pipes_in_the_place_of_predictions(bench: Bench, tmp_p
     for target in (tmp_path / "outside.png", tmp_path / "others", Path("0003.png"), Path("9999.png")):
         (kway / "0003.png").symlink_to(target)
         assert problems(bench, folder) == [
-            "kway/0003.png: a link out of the folder or to nothing; put the file itself there"
+            "kway/0003.png: a link that leads out of the folder or nowhere; put the file itself there"
         ]
         (kway / "0003.png").unlink()
     os.mkfifo(kway / "0003.png")
@@ -220,8 +220,11 @@ def test_folders_links_and_pipes_in_the_place_of_predictions(bench: Bench, tmp_p
 @pytest.mark.parametrize(
     ("card", "problem"),
     [
-        ('{"manifest": "other", "test_digest": "sha256:00"}', "these are predictions of 'other', whose test pairs are"),
-        ('{"test_digest": 5, "manifest": "a\\nb"}', r"these are predictions of 'a\nb', whose test pairs are not"),
+        (
+            '{"manifest": "other", "test_digest": "sha256:00"}',
+            "these are predictions for 'other', whose test pairs differ",
+        ),
+        ('{"test_digest": 5, "manifest": "a\\nb"}', r"these are predictions for 'a\nb', whose test pairs differ"),
         ('{"test_digest": NaN}', "not valid JSON"),
         ("[" * 100_000, "nested too deeply"),
         ("", "not valid JSON"),

@@ -53,7 +53,7 @@ def test_a_zip_scores_as_its_folder(bench: Bench, folder: Path, tmp_path: Path, 
 def test_a_flat_zip_needs_the_way(bench: Bench, folder: Path, tmp_path: Path) -> None:
     path = packed(folder / "kway", tmp_path / "kway.zip")
     assert scored(bench, path, "k").figures == scored(bench, folder, "k").figures
-    assert "say --way k or --way 1" in problems(bench, path)[0]
+    assert "give --way k or --way 1" in problems(bench, path)[0]
 
 
 def test_a_zip_of_zips_holds_no_predictions(bench: Bench, folder: Path, tmp_path: Path) -> None:
@@ -72,23 +72,32 @@ def member(name: str, mode: int = 0, method: int = zipfile.ZIP_STORED) -> Callab
 
 
 ATTACKS = {
-    "up": (member("kway/../../0000.png"), "'kway/../../0000.png': a path out of the zip"),
-    "absolute": (member("/kway/0000.png"), "'/kway/0000.png': a path out of the zip"),
-    "backslash": (member("kway\\0009.png"), r"'kway\\0009.png': a path out of the zip"),
-    "drive": (member("C:/kway/0009.png"), "'C:/kway/0009.png': a path out of the zip"),
-    "no-name": (member(""), "'': a path out of the zip"),
-    "line-break": (member("kway/a\nb.png"), r"'kway/a\nb.png': a name that cannot be printed; rename it"),
-    "terminal-codes": (member("kway/\x1b[2J.png"), r"'kway/\x1b[2J.png': a name that cannot be printed; rename it"),
-    "zero-byte": (member("kway/0009.png\0.exe"), r"'kway/0009.png\x00.exe': a name that cannot be printed; rename it"),
+    "up": (member("kway/../../0000.png"), "'kway/../../0000.png': the path leads out of the zip; pack it again"),
+    "absolute": (member("/kway/0000.png"), "'/kway/0000.png': the path leads out of the zip; pack it again"),
+    "backslash": (member("kway\\0009.png"), r"'kway\\0009.png': the path leads out of the zip; pack it again"),
+    "drive": (member("C:/kway/0009.png"), "'C:/kway/0009.png': the path leads out of the zip; pack it again"),
+    "no-name": (member(""), "'': the path leads out of the zip; pack it again"),
+    "line-break": (
+        member("kway/a\nb.png"),
+        r"'kway/a\nb.png': the name has characters that cannot be printed; rename it",
+    ),
+    "terminal-codes": (
+        member("kway/\x1b[2J.png"),
+        r"'kway/\x1b[2J.png': the name has characters that cannot be printed; rename it",
+    ),
+    "zero-byte": (
+        member("kway/0009.png\0.exe"),
+        r"'kway/0009.png\x00.exe': the name has characters that cannot be printed; rename it",
+    ),
     "link": (member("kway/0009.png", stat.S_IFLNK | 0o777), "kway/0009.png: a link; put the file itself there"),
     "pipe": (member("kway/0009.png", stat.S_IFIFO | 0o644), "kway/0009.png: neither a file nor a folder; remove it"),
     "bzip2": (
         member("kway/0009.png", method=zipfile.ZIP_BZIP2),
-        "kway/0009.png: compressed in an unusual way; pack it with deflate",
+        "kway/0009.png: unusual compression; pack it with deflate",
     ),
     "lzma": (
         member("predictions.json", method=zipfile.ZIP_LZMA),
-        "predictions.json: compressed in an unusual way; pack it with deflate",
+        "predictions.json: unusual compression; pack it with deflate",
     ),
 }
 
@@ -109,7 +118,7 @@ def test_names_that_stand_there_twice(bench: Bench, folder: Path, tmp_path: Path
     path = packed(folder, tmp_path / "preds.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"")
-    twice = "a name that stands there twice (or differs in case alone)"
+    twice = "the name occurs twice, or another differs only in case; pack it again"
     assert sorted(problems(bench, path)) == sorted([f"kway/0001.png: {twice}", f"{name}: {twice}"])
 
 
@@ -130,7 +139,7 @@ def test_a_member_that_inflates_to_far_more_than_a_mask(bench: Bench, folder: Pa
         for _ in range(50):
             entry.write(bytes(1 << 20))
     assert path.stat().st_size < 1 << 20
-    assert problems(bench, path) == ["kway/0004.png: no pair of tiny_fold1 has this name; remove it"]
+    assert problems(bench, path) == ["kway/0004.png: tiny_fold1 has no pair of this name; remove it"]
     bomb = tmp_path / "bomb.zip"
     data = path.read_bytes().replace(b"kway/0000.png", b"kway/9999.png").replace(b"kway/0004.png", b"kway/0000.png")
     bomb.write_bytes(data)
@@ -146,7 +155,7 @@ def test_a_zip_that_inflates_to_far_more_than_its_size(bench: Bench, folder: Pat
         for number in range(4, 104):
             archive.writestr(f"kway/{number:04d}.png", bytes(2 << 20))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert problems(bench, path) == ["inflates to 200 MiB, more than 200 times its size; predictions do not"]
+    assert problems(bench, path) == ["inflates to 200 MiB, more than 200 times its size; pack it again"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10
 
 
@@ -162,7 +171,7 @@ def test_members_that_share_their_bytes(bench: Bench, folder: Path, tmp_path: Pa
     count, size = struct.unpack_from("<HL", end, 10)
     struct.pack_into("<HHL", end, 8, count + 20, count + 20, size + len(copies))
     path.write_bytes(data[: start + size] + copies + end)
-    assert problems(bench, path) == ["its members lie over each other; pack it again"]
+    assert problems(bench, path) == ["its members overlap; pack it again"]
 
 
 @pytest.mark.parametrize("wide", [False, True], ids=["32-bit", "64-bit"])
@@ -177,7 +186,7 @@ def test_a_directory_of_half_a_million_members_is_not_read(bench: Bench, tmp_pat
     path = tmp_path / "preds.zip"
     path.write_bytes(entry * count + (end64 if wide else b"") + end)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert problems(bench, path) == ["lists far more members than a set of predictions has"]
+    assert problems(bench, path) == ["lists far more members than a set of predictions has; pack it again"]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 << 10
 
 
@@ -186,7 +195,7 @@ def test_a_truncated_zip(bench: Bench, folder: Path, tmp_path: Path, keep: float
     path = packed(folder, tmp_path / "preds.zip")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
-    assert problems(bench, path) == ["neither a folder nor a zip of predictions; check the path"]
+    assert problems(bench, path) == ["neither a folder nor a readable zip; check the path"]
 
 
 def test_a_member_whose_data_are_damaged(bench: Bench, folder: Path, tmp_path: Path) -> None:

@@ -202,12 +202,12 @@ def test_a_manifest_that_the_submission_is_not_for(
 ) -> None:
     first, second = benches
     path = packed([second], [folders[1]], tmp_path / "second.zip")
-    assert refusal(path, first) == ["holds no predictions of tiny_fold1, but of tiny_fold2"]
+    assert refusal(path, first) == ["holds no predictions for tiny_fold1, only for tiny_fold2"]
     other = replace(
         first, manifest=replace(second.manifest, name="tiny_fold1", version="2.0.0"), truth_file=second.truth_file
     )
     assert refusal(packed([first], [folders[0]], tmp_path / "first.zip"), other) == [
-        "these are predictions of tiny_fold1 1.0.0, whose test pairs are not those of tiny_fold1 2.0.0"
+        "holds predictions for tiny_fold1 1.0.0, whose test pairs differ from those of tiny_fold1 2.0.0; give their own manifest"
     ]
     # A name of one's own for the same test pairs is no other manifest.
     renamed = replace(first, manifest=replace(first.manifest, name="mine_fold1"))
@@ -244,7 +244,7 @@ def test_a_result_carries_the_card_under_its_digest(document: dict[str, Any], tm
     assert card is not None
     assert card.to_json() == document["method"] == CARD_JSON
     path.write_text(path.read_text().replace("ResNet-50", "ResNet-18"))
-    with pytest.raises(OshpError, match="the digest does not fit the content"):
+    with pytest.raises(OshpError, match="the digest does not match the content"):
         load_result(path)
 
 
@@ -298,7 +298,7 @@ def test_an_old_result_with_a_name_that_nobody_here_wrote(
 
 @pytest.mark.parametrize(
     ("method", "problem"),
-    [("n" * 101, "has 101 characters; 100 are the most"), ("a\nb", "holds U+000A"), (3, "is 3, not a text")],
+    [("n" * 101, "has 101 characters; at most 100 are allowed"), ("a\nb", "holds U+000A"), (3, "is 3, not a text")],
 )
 def test_a_folder_whose_method_has_a_name_that_no_table_can_show(
     benches: list[Bench], folders: list[Path], tmp_path: Path, method: object, problem: str

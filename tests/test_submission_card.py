@@ -106,7 +106,7 @@ def test_every_problem_is_said_at_once(tmp_path: Path) -> None:
 def test_signs_that_nobody_sees(key: str, text: str, problem: str) -> None:
     reader = Reader({**GOOD.to_json(), key: text}, "card")
     method_card(reader)
-    assert reader.problems == [f"card: {key} holds {problem}, which is not printed; write one line of plain text"]
+    assert reader.problems == [f"card: {key} holds {problem}, which cannot be printed; write one line of plain text"]
 
 
 def test_lengths(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_lengths(tmp_path: Path) -> None:
         pretraining=" some",
     )
     assert refused(path) == [
-        "name has 10,000 characters; 100 are the most",
-        "authors has 501 characters; 500 are the most",
-        "paper has 510 characters; 500 are the most",
+        "name has 10,000 characters; at most 100 are allowed",
+        "authors has 501 characters; at most 500 are allowed",
+        "paper has 510 characters; at most 500 are allowed",
         "pretraining starts or ends with a space",
         "description is longer than 20000 characters",
     ]
@@ -164,7 +164,7 @@ def test_what_is_no_address(tmp_path: Path, address: str) -> None:
     "day", ["2026-02-30", "2026-1-31", "20260131", "2026-W05-6", "31.1.2026", "\u0662\u0660\u0662\u0666-01-31", ""]
 )
 def test_what_is_no_date(tmp_path: Path, day: str) -> None:
-    assert refused(card_file(tmp_path / "method.toml", date=day)) == [f"date is {day!r}, not a day such as 2026-01-31"]
+    assert refused(card_file(tmp_path / "method.toml", date=day)) == [f"date is {day!r}, not a date like 2026-01-31"]
 
 
 @pytest.mark.parametrize(

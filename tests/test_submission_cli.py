@@ -106,7 +106,7 @@ def test_a_check_for_programs(manifests: list[str], submission: Path, tmp_path: 
     said = json.loads(run("check", path, "--json", code=1).stdout)
     assert said == {
         "passed": False,
-        "problems": [f"{path}: neither a folder nor a zip of predictions; check the path"],
+        "problems": [f"{path}: neither a folder nor a readable zip; check the path"],
         "submission": None,
     }
 
@@ -118,7 +118,7 @@ def test_a_broken_set_is_not_packed(folders: list[Path], manifests: list[str], t
     out = tmp_path / "sub.zip"
     result = run("pack", folder, *manifests[:2], "--method", card, "-o", out, code=2)
     assert result.stderr.splitlines() == [
-        f"error: {card}: date is 'today', not a day such as 2026-01-31",
+        f"error: {card}: date is 'today', not a date like 2026-01-31",
         f"error: {folder}/kway: 0100.png is missing",
     ]
     assert result.stdout == ""
@@ -134,8 +134,8 @@ def test_a_set_packed_for_the_wrong_manifest(
     card = card_file(tmp_path / "method.toml")
     wrong = [folders[1], folder, *manifests, "--method", card, "-o", tmp_path / "sub.zip"]
     assert run("pack", *wrong, code=2).stderr.splitlines() == [
-        f"error: {folder}/predictions.json: these are predictions of 'tiny_fold1', whose test pairs are not those of"
-        " tiny_fold2 1.0.0"
+        f"error: {folder}/predictions.json: these are predictions for 'tiny_fold1', whose test pairs differ from"
+        " those of tiny_fold2 1.0.0; give their own manifest"
     ]
 
 

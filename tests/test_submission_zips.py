@@ -68,7 +68,7 @@ def test_a_hostile_member(
 def test_names_that_stand_there_twice(benches: list[Bench], path: Path, name: str) -> None:
     add(path, name, b"")
     first = "submission.json" if "submission" in name else "tiny_fold1/kway/0001.png"
-    twice = "a name that stands there twice (or differs in case alone)"
+    twice = "the name occurs twice, or another differs only in case; pack it again"
     assert {*refusal(path, *benches)} == {f"{first}: {twice}", f"{name}: {twice}"}
 
 
@@ -92,7 +92,7 @@ def test_what_is_no_prediction_of_its_manifests(benches: list[Bench], path: Path
 
 def test_a_prediction_without_a_pair(benches: list[Bench], path: Path) -> None:
     add(path, "tiny_fold2/kway/0004.png", b"")
-    assert refusal(path, *benches) == ["tiny_fold2/kway/0004.png: no pair of tiny_fold2 has this name; remove it"]
+    assert refusal(path, *benches) == ["tiny_fold2/kway/0004.png: tiny_fold2 has no pair of this name; remove it"]
     assert scored(benches[0], path).matrices.of("k") is not None
 
 
@@ -119,7 +119,7 @@ def test_predictions_that_are_broken_in_every_way(benches: list[Bench], path: Pa
     height, width = masks["0001"].shape
     assert refusal(spoilt, *benches) == [
         "tiny_fold1/kway: 0003.png is missing",
-        "tiny_fold1/kway/0000.png: holds 6, which are no class ids; looks like unmerged labels: write class ids after"
+        "tiny_fold1/kway/0000.png: holds 6, which are not class ids; looks like unmerged labels: write class ids after"
         " the merge (oshp-manifest show lists them)",
         f"tiny_fold1/kway/0001.png: {width}x{height - 1}, but the query is {width}x{height}; predict at the query's"
         " native size",
@@ -131,7 +131,7 @@ def test_predictions_that_are_broken_in_every_way(benches: list[Bench], path: Pa
     ("mebibytes", "problem"),
     [
         (50, "tiny_fold1/kway/0001.png: the file is larger than 1025 KiB, more than a 17x21 mask needs"),
-        (90, "inflates to 90 MiB, more than 200 times its size; predictions do not"),
+        (90, "inflates to 90 MiB, more than 200 times its size; pack it again"),
     ],
 )
 def test_a_bomb(benches: list[Bench], path: Path, mebibytes: int, problem: str) -> None:
@@ -159,7 +159,7 @@ def test_a_size_that_lies(benches: list[Bench], path: Path) -> None:
 
 def test_a_zip_that_is_cut_off(benches: list[Bench], path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
-    assert refusal(path, *benches) == ["neither a folder nor a zip of predictions; check the path"]
+    assert refusal(path, *benches) == ["neither a folder nor a readable zip; check the path"]
 
 
 def test_a_link_in_a_submission_that_was_unpacked(benches: list[Bench], path: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_link_in_a_submission_that_was_unpacked(benches: list[Bench], path: Pa
     (folder / "tiny_fold1" / "kway" / "0001.png").unlink()
     (folder / "tiny_fold1" / "kway" / "0001.png").symlink_to(benches[0].manifest_file)
     assert refusal(folder, *benches) == [
-        "tiny_fold1/kway/0001.png: a link out of the folder or to nothing; put the file itself there"
+        "tiny_fold1/kway/0001.png: a link that leads out of the folder or nowhere; put the file itself there"
     ]
 
 
@@ -201,9 +201,15 @@ def spoilt_index(path: Path, change: Callable[[dict[str, Any]], object]) -> Path
         (b'{"format": NaN}', "not valid JSON (NaN is not a JSON number)"),
         (b'{"format": "a", "format": "b"}', "not valid JSON (the key 'format' stands there twice)"),
         (b'{"format": ' + b"[" * 100_000, "nested too deeply to be a file of ours"),
-        (b" " * (2 << 20), "larger than 1 MiB; this is not a file of ours"),
-        (b"[]", 'not of a submission (its "format" is not "oshp-submission/1"); is the tool up to date?'),
-        (b'{"format": "oshp-submission/2"}', 'not of a submission (its "format" is not "oshp-submission/1"); is the'),
+        (b" " * (2 << 20), "larger than 1 MiB; oshp-bench writes none that large"),
+        (
+            b"[]",
+            'not the index of a submission (its "format" is not "oshp-submission/1"); a newer oshp-bench may read it',
+        ),
+        (
+            b'{"format": "oshp-submission/2"}',
+            'not the index of a submission (its "format" is not "oshp-submission/1"); a newer',
+        ),
     ],
 )
 def test_an_index_that_is_no_index(benches: list[Bench], path: Path, content: bytes, problem: str) -> None:
@@ -215,24 +221,32 @@ def test_an_index_that_is_no_index(benches: list[Bench], path: Path, content: by
     ("place", "value", "problem"),
     [
         ((), {"method": 3}, "method is 3, not a table"),
-        ((), {"manifests": []}, "names no manifest"),
+        ((), {"manifests": []}, "lists no manifest"),
         ((), {"manifests": [7]}, "manifests 1 is not a table"),
         ((), {"run": "rm -r"}, "unknown member 'run'"),
         (
             ("method",),
             {"name": "a\u202eb"},
-            "method: name holds U+202E, which is not printed; write one line of plain text",
+            "method: name holds U+202E, which cannot be printed; write one line of plain text",
         ),
         (
             ("method",),
             {"paper": "javascript:0"},
             "method: paper is 'javascript:0', not an address http://... or https://...",
         ),
-        (("manifests", 0), {"name": "../etc"}, "manifests 1: '../etc' '1.0.0' is no manifest's name and version"),
-        (("manifests", 0), {"version": "new"}, "manifests 1: 'tiny_fold1' 'new' is no manifest's name and version"),
+        (
+            ("manifests", 0),
+            {"name": "../etc"},
+            "manifests 1: '../etc' '1.0.0' is not the name and version of a manifest",
+        ),
+        (
+            ("manifests", 0),
+            {"version": "new"},
+            "manifests 1: 'tiny_fold1' 'new' is not the name and version of a manifest",
+        ),
         (("manifests", 0), {"name": "tiny_fold2"}, "two of its manifests have the same name"),
-        (("manifests", 0), {"ways": []}, 'manifests 1: ways is none of ["k"], ["1"] and ["k", "1"]'),
-        (("manifests", 0), {"ways": ["k", "k"]}, 'manifests 1: ways is none of ["k"], ["1"] and ["k", "1"]'),
+        (("manifests", 0), {"ways": []}, 'manifests 1: ways must be ["k"], ["1"] or ["k", "1"]'),
+        (("manifests", 0), {"ways": ["k", "k"]}, 'manifests 1: ways must be ["k"], ["1"] or ["k", "1"]'),
         (("manifests", 0), {"ways": "k"}, "manifests 1: ways is 'k', not a list of texts"),
         (("manifests", 0), {"digest": ""}, "manifests 1: unknown member 'digest'"),
     ],

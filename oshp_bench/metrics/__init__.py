@@ -1,4 +1,4 @@
-"""Manifest and predictions become a result.
+"""Scores predictions: manifest, truth and predictions in, a result out.
 
 from oshp_bench import load_manifest
 from oshp_bench.metrics import score

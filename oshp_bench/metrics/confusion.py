@@ -1,4 +1,4 @@
-"""Joint counts of a query's truth and a prediction: the only place where metrics look at pixels."""
+"""Counts pixels by truth and prediction. No other module of the metrics looks at predicted pixels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tally:
-    """Pairs of labels with weights: the weights of a pair add up to the number of its pixels.
+    """Weighted pairs of a true and a predicted label. The weights of one pair add up to its number of pixels.
 
     Attributes:
-        rows: uint16 [n], the position of the true label in class_ids; ignored pixels have the position after the last.
-        numbers: uint8 [n], what is predicted; all that occur in the prediction, and no others.
-        weights: float64 [n], whole numbers.
+        rows: uint16 [n], position of the true label in class_ids; len(class_ids) for ignored pixels.
+        numbers: uint8 [n], predicted labels: exactly those that occur in the prediction.
+        weights: float64 [n], whole numbers, some negative.
     """
 
     rows: NDArray[np.uint16]
@@ -32,14 +32,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class TruthPixels:
-    """A truth's part of the pixels that stand for all (datasets.runs).
+    """The weighted pixels (datasets.runs) that depend only on the truth.
 
-    Where truth t and prediction q become t' and q' from a pixel to the one below, they do so in two steps, (t, q) to
-    (t', q) to (t', q'). The first is one at the truth's changes alone, and everything but q is known beforehand.
+    From one pixel to the one below, truth and prediction change from (t, q) to (t', q'). This is counted in two steps:
+    (t, q) to (t', q) to (t', q'). The first step occurs only where the truth changes, and all of it but q is known
+    before any prediction is.
 
     Attributes:
-        rows: uint16 [n], rows of the truth: in the last row of pixels, above its changes, below its changes.
-        positions: intp [n], where the prediction is looked at: in the last row of pixels, above changes, there again.
+        rows: uint16 [n], rows of the truth: of the last row of pixels, above its changes, below its changes.
+        positions: intp [n], which pixels of the prediction to read: the last row of pixels, those above changes, the
+            same once more.
         weights: float64 [n].
     """
 
@@ -54,9 +56,9 @@ class PreparedTruth:
 
     Attributes:
         mask: uint8 [H, W] of class ids; 255 = ignore.
-        row_of: uint16 [256], the position of a label in class_ids; 255 has the position after the last.
-        row_counts: the pixels of every class, int64 [classes].
-        pixels: its part of the pixels that stand for all; None if it is noise.
+        row_of: uint16 [256], position of a label in class_ids; len(class_ids) for 255.
+        row_counts: pixels per class, int64 [classes].
+        pixels: its weighted pixels; None if it is so noisy that counting every pixel is faster.
     """
 
     mask: Mask
@@ -74,7 +76,7 @@ class PreparedTruth:
         """Counts pixels by truth and prediction.
 
         Args:
-            prediction: uint8 [H, W] of the truth's shape.
+            prediction: uint8 [H, W], in the truth's shape.
         """
         flat, width = prediction.reshape(-1), prediction.shape[1]
         changes = column_changes(prediction) if self.pixels else None
@@ -93,7 +95,7 @@ class PreparedTruth:
 
     @cached_property
     def _pixel_keys(self) -> NDArray[np.uint16]:
-        """256 times the row of every pixel: uint16 [H * W]."""
+        """The row of every pixel times 256: uint16 [H * W]."""
         return (self.row_of << np.uint16(8)).take(self.mask.reshape(-1))
 
 
@@ -105,7 +107,7 @@ def prepare_truth(mask: Mask, class_ids: Sequence[int]) -> PreparedTruth:
         class_ids: all class ids, background first.
 
     Raises:
-        ValueError: not uint8 [H, W], or the mask holds a number that is no class id and not 255.
+        ValueError: the mask is not uint8 [H, W], or holds a number that is neither a class id nor 255.
     """
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise ValueError(f"the truth is {mask.dtype} {list(mask.shape)}, not uint8 [H, W]")
@@ -124,5 +126,5 @@ def prepare_truth(mask: Mask, class_ids: Sequence[int]) -> PreparedTruth:
         pixels = TruthPixels(row_of.take(found), np.concatenate((above, changes)), weights)
     strange = sorted(set(counts.nonzero()[0].tolist()) - set(labels))
     if strange:
-        raise ValueError(f"the truth holds {strange[:5]}, which are no class ids")
+        raise ValueError(f"the truth holds {strange[:5]}, which are not class ids")
     return PreparedTruth(mask, row_of, counts[list(class_ids)], pixels)

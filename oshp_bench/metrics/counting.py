@@ -1,4 +1,4 @@
-"""Counts one prediction after the other, in this process or in several; memory does not grow with their number."""
+"""Counts predictions one after the other, in one process or several. Memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PairCounter:
 
     Attributes:
         class_ids: all class ids, background first.
-        removed: labels that the merge removed and that a prediction may hold all the same (official-2023).
+        removed: labels that the merge removed but a prediction may hold (only in official-2023).
     """
 
     class_ids: tuple[int, ...]
@@ -46,14 +46,21 @@ class PairCounter:
 
     @classmethod
     def of(cls, manifest: Manifest, convention: str) -> PairCounter:
-        """The counter for a manifest's classes in a convention, "default" or "official-2023"."""
+        """The counter for the classes of a manifest.
+
+        Args:
+            convention: "default" or "official-2023".
+
+        Raises:
+            OshpError: unknown convention.
+        """
         if convention not in CONVENTIONS:
-            raise OshpError(f"{convention!r} is no convention; known: {', '.join(CONVENTIONS)}")
+            raise OshpError(f"unknown convention {convention!r}; choose one of {', '.join(CONVENTIONS)}")
         removed = sorted(manifest.dataset.removed_labels) if convention == OFFICIAL_2023 else []
         return cls(manifest.class_ids, tuple(removed))
 
     def shape(self, way: str) -> tuple[int, int]:
-        """The shape of a pair's matrix: [C, C + 1] for "k", whose last column is removed labels; [C, 2] for "1"."""
+        """The shape of a pair's matrix: [C, C + 1] for "k", with a last column for removed labels; [C, 2] for "1"."""
         size = len(self.class_ids)
         return (size, size + 1) if way == "k" else (size, 2)
 
@@ -64,13 +71,15 @@ class PairCounter:
             prediction: uint8 [H, W] of class ids (k-way) or {0, v} (1-way).
 
         Raises:
-            ImageProblem: another size than the truth's, or labels that are not legal.
+            ImageProblem: the prediction has another size than the truth, or illegal labels.
         """
         if prediction.shape != truth.shape or prediction.dtype != np.uint8:
-            raise ImageProblem(f"uint8 {truth.shape} is needed, this is {prediction.dtype} {prediction.shape}")
+            raise ImageProblem(
+                f"the prediction is {prediction.dtype} {prediction.shape}, not uint8 {truth.shape} like the truth"
+            )
         tally = truth.tally(prediction)
         columns = self._kway_columns if way == "k" else _oneway_columns(int(tally.numbers.max(initial=0)))
-        # One column more than the matrix has, for what is not legal, and one row more, for ignored pixels.
+        # One column more than the matrix, for illegal labels, and one row more, for ignored pixels.
         size, width = len(self.class_ids), self.shape(way)[1] + 1
         keys = tally.rows * np.uint16(width)
         keys += columns.take(tally.numbers)
@@ -81,7 +90,7 @@ class PairCounter:
 
     @cached_property
     def _kway_columns(self) -> NDArray[np.uint8]:
-        """The column of every number: its class's, one for removed labels, then one for what is not legal."""
+        """The column of every number: that of its class, then one for removed labels, then one for illegal labels."""
         columns = np.full(256, len(self.class_ids) + 1, np.uint8)
         columns[list(self.removed)] = len(self.class_ids)
         columns[list(self.class_ids)] = np.arange(len(self.class_ids))
@@ -95,7 +104,7 @@ class PairCounter:
 
 
 def _oneway_columns(foreground: int) -> NDArray[np.uint8]:
-    """As _kway_columns: 0, the one foreground value, then what is neither."""
+    """The column of every number: 0 for background, 1 for the foreground value, 2 for illegal labels."""
     columns = np.full(256, 2, np.uint8)
     columns[foreground] = 1
     columns[0] = 0
@@ -104,13 +113,13 @@ def _oneway_columns(foreground: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class QueryCounts:
-    """What the predictions of one query gave.
+    """The counts of all predictions of one query.
 
     Attributes:
         pairs: indices of its pairs.
-        counts: way -> int64 [pairs, C, ...].
-        digests: "kway/0000" -> sha256 of the prediction's file; nothing for a missing one.
-        problems: every problem, a line each; counts are of no use if there are any.
+        counts: way -> int64 [pairs, C, ...]. Meaningless if there are problems.
+        digests: "kway/0000" -> sha256 of the prediction's file; no entry for a missing one.
+        problems: every problem, one per line.
     """
 
     pairs: tuple[int, ...]
@@ -121,7 +130,7 @@ class QueryCounts:
 
 @dataclass(frozen=True)
 class QueryCounter:
-    """Counts all predictions of a query; small enough to be sent to another process."""
+    """Counts all predictions of a query. Small enough to be sent to another process."""
 
     counter: PairCounter
     truth: Truth
@@ -129,13 +138,17 @@ class QueryCounter:
     names: tuple[str, ...]
 
     def __call__(self, task: tuple[str, tuple[int, ...]]) -> QueryCounts:
-        """Counts the pairs (second) of a query (first)."""
+        """Counts one query.
+
+        Args:
+            task: the query's id, and the indices of its pairs.
+        """
         query, pairs = task
         found = QueryCounts(pairs)
         try:
             truth = prepare_truth(self.truth.mask(query), self.counter.class_ids)
         except ValueError as error:
-            found.problems.append(f"{self.truth.path}: {query}: {error}; tailor the truth again")
+            found.problems.append(f"{self.truth.path}: {query}: {error}; make the truth again with oshp-tailor")
             return found
         for way, files in self.predictions.files.items():
             counts = np.zeros((len(pairs), *self.counter.shape(way)), np.int64)
@@ -160,7 +173,7 @@ def count_queries(counter: QueryCounter, queries: Sequence[str], jobs: int) -> I
 
     Args:
         queries: the query of every pair.
-        jobs: processes at work; this one is the first of them, so it counts while the others start.
+        jobs: number of processes, this one included. It counts while the others start.
     """
     pairs_of: dict[str, list[int]] = {}
     for pair, query in enumerate(queries):
@@ -169,22 +182,22 @@ def count_queries(counter: QueryCounter, queries: Sequence[str], jobs: int) -> I
     if jobs <= 1:
         yield from map(counter, waiting)
         return
-    # Fresh copies, without the open files that the cached ones hold and that cannot be sent.
+    # Copies without cached open files, which cannot be sent to another process.
     fresh = replace(counter, truth=replace(counter.truth), predictions=replace(counter.predictions))
     pending: set[Future[QueryCounts]] = set()
     with ProcessPoolExecutor(jobs - 1, get_context("spawn"), _take_counter, (fresh,)) as pool:
         while waiting or pending:
             while waiting and len(pending) < 2 * (jobs - 1):
-                # Submitting starts processes.
+                # Submitting a task may start a process.
                 with _without_interrupts():
                     pending.add(pool.submit(_count_task, waiting.popleft()))
             if waiting:
                 yield counter(waiting.popleft())
             done, pending = wait(pending, timeout=0 if waiting else None, return_when=FIRST_COMPLETED)
             try:
-                yield from [each.result() for each in done]
+                yield from [future.result() for future in done]
             except BrokenProcessPool as error:
-                raise OshpError("a worker process was ended from outside (memory?); try fewer --jobs") from error
+                raise OshpError("a worker process was killed, perhaps for lack of memory; try fewer --jobs") from error
 
 
 _worker_counter: list[QueryCounter] = []
@@ -196,7 +209,7 @@ def _take_counter(counter: QueryCounter) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent is killed; it would wait for tasks for ever."""
+    """Ends this worker when its parent is killed. Otherwise it would wait for tasks forever."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -205,7 +218,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Holds Ctrl-C back; processes started meanwhile never see it, and leave its handling to their parent."""
+    """Blocks Ctrl-C. Processes that start meanwhile never receive it: their parent handles it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,4 +1,4 @@
-"""The challenges that the paper names, measured: testing bias, small sizes, similar parts."""
+"""Measures the challenges that the paper names: testing bias, small sizes, similar parts."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def _testing_bias(pooled: Counts, manifest: Manifest) -> dict[str, Any]:
 def _sizes(
     manifest: Manifest, pairs: Pairs, raw: Counts, hits: Counts, unions: Counts, scored: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """IoU by terciles of the class's area share in the query.
+    """IoU by terciles of the class's share of the query's area.
 
-    For each class, the queries whose truth holds it are ranked by that share and cut into three; the truth alone
-    decides. A tercile's IoU is pooled over its pairs, and their mean over classes is the row "mean".
+    For each class, the queries whose truth holds it are ranked by that share and cut into three. Predictions do not
+    influence this. IoU is pooled over the pairs of a tercile; the row "mean" is the mean over classes.
     """
     rows = []
     for index in range(1, len(manifest.classes)):
@@ -89,7 +89,7 @@ def _sizes(
 def _terciles(
     pixels: NDArray[np.int64], totals: NDArray[np.int64], queries: Sequence[str], scored: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.intp], float]]:
-    """The pairs of each tercile, and the largest share in it."""
+    """Yields the pairs of each tercile and the largest share in it."""
     held = scored.nonzero()[0].tolist()
     share = {queries[pair]: float(pixels[pair] / totals[pair]) for pair in held}
     ranked = sorted(share, key=lambda query: (share[query], query))
@@ -123,8 +123,8 @@ def _size_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _similar_parts(pooled: Counts, manifest: Manifest) -> list[dict[str, Any]]:
-    """The foreground classes most often taken for each other: the share of both classes' pixels that is swapped."""
-    names = [each.name for each in manifest.classes]
+    """The foreground classes that are confused most, with the share of both classes' pixels that is swapped."""
+    names = [known.name for known in manifest.classes]
     rows: list[dict[str, Any]] = []
     for first in range(1, len(names)):
         for second in range(first + 1, len(names)):
@@ -139,8 +139,8 @@ def _similar_parts(pooled: Counts, manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _oneway(counts: Counts, manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
-    """Sizes as in k-way; and for each class where its wrong foreground lies: the truth's classes that it covers."""
-    names = [each.name for each in manifest.classes]
+    """Sizes as in k-way, and for each class which true classes its wrong foreground covers."""
+    names = [known.name for known in manifest.classes]
     sizes, false_positives = [], []
     targets = np.array(pairs.target)
     for index in range(1, len(names)):

@@ -1,4 +1,4 @@
-"""Intervals and paired tests that resample queries: the pairs of one query are not independent of each other."""
+"""Intervals and paired tests. They resample queries, since the pairs of one query are not independent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from oshp_bench.metrics.scores import Floats, Statistics, figures_of_sums
 from oshp_bench.randomness import Stream
 
 _BLOCK = 1_000
-# Per-episode values are not whole numbers: in these ticks their sums are exact, so the same on every machine.
+# Per-episode values are rounded to multiples of this, so that their sums are exact and the same on every machine.
 _TICK = 2.0**-40
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often and from which seed queries are resampled."""
+    """How intervals are made: number of resamples, seed, and level of the interval (0..1)."""
 
     resamples: int = 10_000
     seed: int = 0
@@ -28,7 +28,10 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference (second minus first) with its interval and two-sided p-value, None without resamples."""
+    """A paired difference (second minus first) with its interval and two-sided p-value.
+
+    Interval and p-value are None without resamples.
+    """
 
     value: float | None
     low: float | None
@@ -42,10 +45,10 @@ def query_indices(queries: tuple[str, ...]) -> NDArray[np.intp]:
 
 
 def resampled_figures(by_query: Statistics, resampling: Resampling) -> dict[str, Floats]:
-    """The figures of bootstrap resamples: name -> float64 [resamples], NaN where a resample has nothing to count.
+    """The figures of bootstrap resamples: name -> float64 [resamples], NaN where a figure is 0/0.
 
     Args:
-        by_query: statistics summed over each query's pairs.
+        by_query: statistics summed over the pairs of each query.
     """
     values = _exact(by_query)
     blocks = [figures_of_sums(by_query, weights @ values) for weights in _bootstrap_weights(len(values), resampling)]
@@ -55,14 +58,16 @@ def resampled_figures(by_query: Statistics, resampling: Resampling) -> dict[str,
 def percentile_interval(values: Floats, level: float, queries: int) -> tuple[float | None, float | None]:
     """The expanded percentile interval of resampled values.
 
-    Percentile intervals of few queries are too narrow. Their tails are moved outwards as far as a t interval is wider
+    Percentile intervals of few queries are too narrow. Their ends are moved outwards as far as a t interval is wider
     than a normal one (Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 5.3).
 
     Args:
-        queries: how many queries the figure rests on.
+        values: float64 [resamples].
+        level: of the interval, 0..1.
+        queries: number of queries that the figure rests on.
 
     Returns:
-        Both ends; (None, None) for fewer than two queries, or if more than one value in a hundred is NaN.
+        Both ends; (None, None) for fewer than two queries, or if more than 1 % of the values are NaN.
     """
     from scipy.special import ndtr, stdtrit
 
@@ -70,7 +75,7 @@ def percentile_interval(values: Floats, level: float, queries: int) -> tuple[flo
     if queries < 2 or len(valid) == 0 or len(valid) < 0.99 * len(values):
         return None, None
     tail = float(ndtr(math.sqrt(queries / (queries - 1)) * stdtrit(queries - 1, (1 - level) / 2)))
-    # The nearest order statistics: numpy's interpolated quantiles may change in the last digit between versions.
+    # Order statistics, since the last digit of numpy's interpolated quantiles may change between versions.
     low, high = int(np.floor(tail * (len(valid) - 1))), int(np.ceil((1 - tail) * (len(valid) - 1)))
     return float(valid[low]), float(valid[high])
 
@@ -83,12 +88,12 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Compares two prediction sets on the same queries, figure by figure.
 
-    The interval is that of the difference over bootstrap resamples of queries. The p-value is that of a randomisation
-    test: under the hypothesis of no difference the two sets may be swapped within each query.
+    The interval comes from bootstrap resamples of queries. The p-value comes from a randomisation test: if the sets do
+    not differ, they may be swapped within each query.
 
     Args:
-        observed: the figures of the two sets.
-        first, second: statistics of the two sets, summed over each query's pairs, in the same order.
+        observed: name -> the figures of the two sets.
+        first, second: statistics of the two sets, summed over the pairs of each query, in the same order.
     """
     if not resampling.resamples:
         return {
@@ -119,8 +124,8 @@ def _difference(
     if first is None or second is None:
         return Difference(None, None, None, None)
     value = second - first
-    # A swap that changes nothing must count as a tie, whatever the last digit of the two sums; one that leaves nothing
-    # to compare (NaN) counts as far, so that the test errs on the safe side.
+    # A swap that changes nothing counts as a tie, whatever the last digit of the two sums. A swap that gives NaN counts
+    # as a larger difference, so that p is never too small.
     nearer = np.count_nonzero(np.abs(swapped) < abs(value) - 1e-12)
     return Difference(value, *ends, (1 + len(swapped) - int(nearer)) / (1 + len(swapped)))
 
@@ -132,7 +137,7 @@ def _extend(into: dict[str, list[Floats]], layout: Statistics, a: Floats, b: Flo
 
 
 def _exact(statistics: Statistics) -> Floats:
-    """The statistics with per-episode values in whole ticks, so that every sum is exact in float64."""
+    """The statistics with per-episode values rounded to whole ticks, so that every sum is exact in float64."""
     values = statistics.values.copy()
     for columns in statistics.episode_columns.values():
         values[:, columns] = np.round(values[:, columns] / _TICK) * _TICK

@@ -1,4 +1,4 @@
-"""What lies in a folder or a zip of unknown origin: names that are checked before anything is read."""
+"""Lists the files of a folder or zip of unknown origin. Names are checked before anything is read."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path, PurePosixPath
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, read_bounded
 
-# Python's zipfile makes an object of every member, in twelve times the bytes.
+# Python's zipfile needs about twelve times this much memory.
 _MAX_DIRECTORY_BYTES = 32 << 20
-# A zip may inflate to this many times its size, and to this many bytes in any case.
+# A zip may inflate to this many times its size plus this many bytes.
 _MAX_RATIO, _FREE_BYTES = 200, 64 << 20
-# Of a member's flags: encrypted, strongly encrypted, and a directory that is itself encrypted.
+# Flags of a member: encrypted, strongly encrypted, encrypted directory.
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 
 
 def file_names(path: Path) -> tuple[str, ...]:
-    """The files in a folder or zip, as paths within; what systems put beside them (".DS_Store") is left out.
+    """The files in a folder or zip, as paths relative to it, without hidden files (".DS_Store").
 
     Raises:
-        OshpError: neither a folder nor a zip, or all that is hostile or unclear in it.
+        OshpError: neither a folder nor a zip; or every name in it that is hostile or ambiguous.
     """
     if path.is_dir():
         return tuple(_in_folder(path))
     if zipfile.is_zipfile(path):
         return tuple(_in_zip(path))
-    raise OshpError(f"{path}: neither a folder nor a zip of predictions; check the path")
+    raise OshpError(f"{path}: neither a folder nor a readable zip; check the path")
 
 
 def read_document(path: Path, name: str, most: int = 1 << 20) -> bytes:
@@ -44,7 +44,9 @@ def read_document(path: Path, name: str, most: int = 1 << 20) -> bytes:
     except BROKEN_ZIP as error:
         raise OshpError(f"{path / name}: cannot be read ({error}); pack it again") from error
     if len(content) > most:
-        raise OshpError(f"{path / name}: larger than {most >> 20} MiB; this is not a file of ours")
+        raise OshpError(
+            f"{path / name}: larger than {most >> 20} MiB; oshp-bench writes none that large; check the file"
+        )
     return content
 
 
@@ -64,9 +66,13 @@ def _in_folder(root: Path) -> Iterator[str]:
                 if entry.name.startswith("."):
                     continue
                 if not entry.name.isprintable():
-                    problems.append(f"{root / folder}: {entry.name!r}: a name that cannot be printed; rename it")
+                    problems.append(
+                        f"{root / folder}: {entry.name!r}: the name has characters that cannot be printed; rename it"
+                    )
                 elif entry.is_symlink() and not _leads_into(real_root, Path(entry.path)):
-                    problems.append(f"{entry.path}: a link out of the folder or to nothing; put the file itself there")
+                    problems.append(
+                        f"{entry.path}: a link that leads out of the folder or nowhere; put the file itself there"
+                    )
                 elif not entry.is_file() and not entry.is_dir():
                     problems.append(f"{entry.path}: neither a file nor a folder; remove it")
                 elif entry.is_dir() and depth < 3:
@@ -86,7 +92,7 @@ def _leads_into(root: Path, link: Path) -> bool:
 
 def _in_zip(path: Path) -> Iterator[str]:
     if _directory_bytes(path) > _MAX_DIRECTORY_BYTES:
-        raise OshpError(f"{path}: lists far more members than a set of predictions has")
+        raise OshpError(f"{path}: lists far more members than a set of predictions has; pack it again")
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -95,29 +101,31 @@ def _in_zip(path: Path) -> Iterator[str]:
     problems = []
     times = Counter(_place(member.filename) for member in members)
     for member in members:
-        # zipfile cuts the name at a zero byte; what stands behind it would be another name elsewhere.
+        # zipfile cuts a name at a zero byte. Other programs may not, so the whole name is checked.
         problem = _member_problem(member, member.orig_filename)
         name = member.filename
         if problem:
             problems.append(f"{path}: {problem}")
         elif times[_place(name)] > 1:
-            problems.append(f"{path}: {name[:80]}: a name that stands there twice (or differs in case alone)")
+            problems.append(
+                f"{path}: {name[:80]}: the name occurs twice, or another differs only in case; pack it again"
+            )
         elif not member.is_dir() and not PurePosixPath(name).name.startswith(".") and not name.startswith("__MACOSX/"):
             yield name
     raise_problems(shortened(problems) or _size_problems(path, members))
 
 
 def _place(name: str) -> str:
-    """Where a member would lie on a disk that does not tell upper from lower case."""
+    """A member's path on a disk that ignores case."""
     return str(PurePosixPath(name)).casefold()
 
 
 def _member_problem(member: zipfile.ZipInfo, name: str) -> str | None:
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or not pure.parts:
-        return f"{name[:80]!r}: a path out of the zip"
+        return f"{name[:80]!r}: the path leads out of the zip; pack it again"
     if not name.isprintable():
-        return f"{name[:80]!r}: a name that cannot be printed; rename it"
+        return f"{name[:80]!r}: the name has characters that cannot be printed; rename it"
     mode = member.external_attr >> 16
     if stat.S_ISLNK(mode):
         return f"{name[:80]}: a link; put the file itself there"
@@ -126,27 +134,27 @@ def _member_problem(member: zipfile.ZipInfo, name: str) -> str | None:
     if member.flag_bits & _ENCRYPTED:
         return f"{name[:80]}: encrypted; pack it without a password"
     if member.compress_type not in BOUNDED_ZIP_METHODS:
-        return f"{name[:80]}: compressed in an unusual way; pack it with deflate"
+        return f"{name[:80]}: unusual compression; pack it with deflate"
     return None
 
 
 def _size_problems(path: Path, members: list[zipfile.ZipInfo]) -> list[str]:
-    """zipfile inflates a member to the size that the directory says and no further, so the directory can be asked."""
+    """Checks sizes by the directory: zipfile never inflates a member beyond the size that stands there."""
     size = path.stat().st_size
     if sum(member.compress_size for member in members) > size:
-        return [f"{path}: its members lie over each other; pack it again"]
+        return [f"{path}: its members overlap; pack it again"]
     whole = sum(member.file_size for member in members)
     if whole > _MAX_RATIO * size + _FREE_BYTES:
-        return [f"{path}: inflates to {whole >> 20} MiB, more than {_MAX_RATIO} times its size; predictions do not"]
+        return [f"{path}: inflates to {whole >> 20} MiB, more than {_MAX_RATIO} times its size; pack it again"]
     return []
 
 
 def _directory_bytes(path: Path) -> int:
-    """The size of a zip's list of members, the largest that anything at its end may be taken to say."""
+    """The size of a zip's list of members: the largest that any end record in its last bytes gives."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 17)))
         end = file.read()
     sizes = [end[found.start() + 12 : found.start() + 16] for found in re.finditer(rb"PK\x05\x06", end)]
     sizes += [end[found.start() + 40 : found.start() + 48] for found in re.finditer(rb"PK\x06\x06", end)]
-    # All ones: the size stands in the 64-bit record.
+    # All ones mean that the 64-bit record gives the size.
     return max((int.from_bytes(size, "little") for size in sizes if size != b"\xff" * 4), default=0)

@@ -1,4 +1,4 @@
-"""Predictions become per-pair confusion matrices, once; everything else is a function of these."""
+"""Counts predictions into confusion matrices, one per pair. Everything else is computed from these."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from oshp_bench.metrics.predictions import PredictionSet, open_predictions
 from oshp_bench.untrusted import Reader, shown
 
 _FORMAT = "oshp-matrices/1"
-# numpy reads the heads of arrays as Python text.
+# What numpy raises for a damaged .npz. It parses array headers as Python source.
 _BROKEN_NPZ = (
     *BROKEN_ZIP,
     TypeError,
@@ -43,14 +43,14 @@ class Matrices:
     """Per-pair confusion matrices in pixels, rows by truth, before C_s is applied.
 
     Attributes:
-        kway: int64 [pairs, C, C + 1] or None: rows and columns in the order of the manifest's class ids; the last
-            column holds labels that the merge removed, legal in the convention official-2023 alone.
-        oneway: int64 [pairs, C, 2] or None: columns are predicted background and foreground.
+        kway: int64 [pairs, C, C + 1] or None. Rows and columns are in the order of the manifest's class ids. The last
+            column counts labels that the merge removed, which only the convention official-2023 allows.
+        oneway: int64 [pairs, C, 2] or None. Columns are predicted background and foreground.
         stride4_classes: support id -> its C_s in the convention official-2023.
         missing: way -> names of pairs without a prediction, counted as all background.
         digest: of the prediction files.
-        method: who made the predictions, if they say so.
-        card: what the submission says of the method, if they are part of one.
+        method: the method's name, "" if predictions.json does not give it.
+        card: the submission's method card, None if the predictions are not part of a submission.
     """
 
     kway: Counts | None
@@ -62,16 +62,16 @@ class Matrices:
     card: MethodCard | None = None
 
     def of(self, way: str) -> Counts | None:
-        """The matrices of way "k" or "1"."""
+        """The matrices of a way, "k" or "1"."""
         return self.kway if way == "k" else self.oneway
 
 
 class Accumulator:
-    """Fills matrices pair by pair from arrays, as in a training loop.
+    """Fills matrices from arrays, pair by pair, for example in a training loop.
 
     Args:
-        manifest: gives the classes.
-        pairs: the pairs that are scored, such as `manifest.pairs` or `manifest.validation`.
+        manifest: the manifest with the classes.
+        pairs: the pairs that are scored, for example `manifest.pairs` or `manifest.validation`.
         convention: "default" or "official-2023".
     """
 
@@ -86,25 +86,26 @@ class Accumulator:
         Args:
             way: "k" or "1".
             pair: the pair's index.
-            truth: the query's mask after the merge, uint8 [H, W] of class ids, 255 = ignore, or that mask prepared.
+            truth: the query's mask after the merge, uint8 [H, W] of class ids, 255 = ignore; or the same mask prepared
+                by prepare_truth.
             prediction: uint8 [H, W] of class ids (k-way) or {0, v} (1-way).
 
         Raises:
-            ImageProblem: another size than the truth's, or labels that are not legal.
-            ValueError: the truth is no such mask.
+            ImageProblem: the prediction has another size than the truth, or illegal labels.
+            ValueError: the truth is not such a mask.
         """
         if not isinstance(truth, PreparedTruth):
             truth = prepare_truth(truth, self._counter.class_ids)
         self._counts[way][pair] = self._counter.count(way, truth, prediction)
 
     def matrices(self, stride4_classes: Mapping[str, tuple[int, ...]] | None = None) -> Matrices:
-        """The matrices of all pairs; a way of which nothing was counted is None.
+        """The matrices of all pairs. A way without any counted pair is None.
 
         Args:
-            stride4_classes: support id -> truth.stride4_classes of its mask, for k-way in official-2023 alone.
+            stride4_classes: support id -> truth.stride4_classes of its mask. Only k-way in official-2023 needs it.
 
         Raises:
-            OshpError: a way of which some pairs were counted and others were not.
+            OshpError: only some pairs of a way were counted.
         """
         stacked: dict[str, Counts | None] = {}
         for way, counts in self._counts.items():
@@ -127,31 +128,31 @@ def count_predictions(
     """Checks and counts a folder or zip of predictions, or a submission's predictions for the manifest.
 
     Args:
-        way: "k", "1", or None for all there are.
+        way: "k", "1", or None for every way that is there.
         allow_missing: counts missing predictions as all background instead of refusing the set.
-        jobs: worker processes; any number gives the same matrices.
+        jobs: number of processes. It does not change the result.
 
     Raises:
-        OshpError: every problem of the set, a line each; nothing is scored on a broken set.
+        OshpError: every problem of the set, one per line. A set with problems is not scored.
     """
     predictions = open_predictions(path, way, manifest)
     names = manifest.pairs.names
-    missing = {each: tuple(name for name in names if name not in found) for each, found in predictions.files.items()}
+    missing = {way: tuple(name for name in names if name not in found) for way, found in predictions.files.items()}
     problems = list(_set_problems(predictions, manifest))
     if not allow_missing:
         problems.extend(
-            f"{predictions.folder(each)}: {name}.png is missing" for each in missing for name in missing[each]
+            f"{predictions.folder(way)}: {name}.png is missing" for way, lacking in missing.items() for name in lacking
         )
     counter = PairCounter.of(manifest, convention)
-    counts = {each: np.zeros((len(names), *counter.shape(each)), np.int64) for each in predictions.files}
+    counts = {way: np.zeros((len(names), *counter.shape(way)), np.int64) for way in predictions.files}
     digests: dict[str, str] = {}
     broken: list[str] = []
     counted = count_queries(QueryCounter(counter, truth, predictions, names), manifest.pairs.query, jobs)
     for part in progress(counted, "scoring", total=len(manifest.pairs.queries)):
         broken.extend(part.problems)
         digests.update(part.digests)
-        for each, values in part.counts.items():
-            counts[each][list(part.pairs)] = values
+        for counted_way, values in part.counts.items():
+            counts[counted_way][list(part.pairs)] = values
     # Queries come in any order when several processes count.
     problems.extend(sorted(broken))
     if problems:
@@ -160,7 +161,7 @@ def count_predictions(
         kway=counts.get("k"),
         oneway=counts.get("1"),
         stride4_classes=truth.stride4_classes,
-        missing={each: lacking for each, lacking in missing.items() if lacking},
+        missing={way: lacking for way, lacking in missing.items() if lacking},
         digest=content_digest(digests),
         method=predictions.card.get("method") or "",
         card=predictions.method,
@@ -168,7 +169,7 @@ def count_predictions(
 
 
 def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path: Path) -> None:
-    """Writes matrices with what is needed to score them again; the same matrices give the same bytes."""
+    """Writes matrices with everything needed to score them again. The same matrices give the same bytes."""
     about = {
         "format": _FORMAT,
         "manifest": manifest.name,
@@ -189,10 +190,10 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
 
 
 def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
-    """Reads matrices of unknown origin, and the convention they were counted in.
+    """Reads a matrices file of unknown origin. Returns the matrices and the convention that they were counted in.
 
     Raises:
-        OshpError: not a matrices file, or one of another manifest.
+        OshpError: not a matrices file, or a file for another manifest.
     """
     pairs, size = len(manifest.pairs), len(manifest.class_ids)
     shapes = {"k": (pairs, size, size + 1), "1": (pairs, size, 2)}
@@ -201,7 +202,9 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             most = 8 * pairs * size * (size + 1) + (64 << 20)
             for member in archive.infolist():
                 if member.file_size > most or member.compress_type not in BOUNDED_ZIP_METHODS:
-                    raise OshpError(f"{path}: larger than the matrices of {manifest.name} can be")
+                    raise OshpError(
+                        f"{path}: larger than the matrices of {manifest.name} can be; score the predictions again"
+                    )
         with np.load(path, allow_pickle=False) as content:
             about = parse_json(bytes(content["about"]), str(path))
             arrays = {way: content[way_key(way)] for way in WAYS if way_key(way) in content}
@@ -209,23 +212,23 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             raise ValueError(f'its "format" is not "{_FORMAT}"')
         if about["test_digest"] != manifest.test_digest:
             raise OshpError(
-                f"{path}: matrices of {shown(about['manifest'])}, not of {manifest.name} {manifest.version};"
-                " their test_digests differ"
+                f"{path}: these are matrices of {shown(about['manifest'])}, not of {manifest.name} {manifest.version}"
+                " (their test_digests differ); give its own manifest"
             )
         for way, counts in arrays.items():
             if counts.dtype != np.int64 or counts.shape != shapes[way] or not _are_pixels(counts):
-                raise ValueError(f"{way_key(way)} is not int64 {shapes[way]} of pixels")
+                raise ValueError(f"{way_key(way)} is not int64 {shapes[way]} of pixel counts")
         if about["convention"] not in CONVENTIONS:
-            raise ValueError(f"no convention is called {shown(about['convention'])}")
+            raise ValueError(f"unknown convention {shown(about['convention'])}")
         missing = {way: tuple(names) for way, names in about["missing"].items()}
         if not missing.keys() <= set(WAYS) or not set().union(*missing.values()) <= set(manifest.pairs.names):
-            raise ValueError("the missing predictions are no pairs")
+            raise ValueError("the names of missing predictions are not names of pairs")
         if problem := name_problem(about["method"]):
             raise ValueError(f"method {problem}")
         matrices = Matrices(
             kway=arrays.get("k"),
             oneway=arrays.get("1"),
-            stride4_classes={str(key): tuple(map(int, each)) for key, each in about["stride4_classes"].items()},
+            stride4_classes={str(key): tuple(map(int, classes)) for key, classes in about["stride4_classes"].items()},
             missing=missing,
             digest=str(about["predictions"]),
             method=about["method"] or "",
@@ -247,7 +250,7 @@ def _card(about: dict[str, Any], path: Path) -> MethodCard | None:
 
 
 def _are_pixels(counts: Counts) -> bool:
-    """Whether counts are so small that no sum of them overflows."""
+    """Whether counts are small enough that their sums cannot overflow."""
     return bool(((counts >= 0) & (counts <= MAX_PIXELS)).all())
 
 
@@ -255,8 +258,8 @@ def _set_problems(predictions: PredictionSet, manifest: Manifest) -> Iterator[st
     said = predictions.card.get("test_digest", manifest.test_digest)
     if said != manifest.test_digest:
         yield (
-            f"{predictions.card_place}: these are predictions of {shown(predictions.card.get('manifest'))}, whose"
-            f" test pairs are not those of {manifest.name} {manifest.version}"
+            f"{predictions.card_place}: these are predictions for {shown(predictions.card.get('manifest'))}, whose"
+            f" test pairs differ from those of {manifest.name} {manifest.version}; give their own manifest"
         )
     problem = name_problem(predictions.card.get("method"))
     if problem:
@@ -264,6 +267,6 @@ def _set_problems(predictions: PredictionSet, manifest: Manifest) -> Iterator[st
     known = set(manifest.pairs.names)
     for found in predictions.files.values():
         for name in sorted(found.keys() - known):
-            yield f"{predictions.path / found[name]}: no pair of {manifest.name} has this name; remove it"
+            yield f"{predictions.path / found[name]}: {manifest.name} has no pair of this name; remove it"
     for name in predictions.extra:
         yield f"{predictions.path / name}: not a prediction; remove it"

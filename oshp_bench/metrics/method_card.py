@@ -1,4 +1,4 @@
-"""The method card: what a reader of a board wants to know of a method, checked strictly."""
+"""The method card: what readers of a board want to know about a method. It is checked strictly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_TEXT = 500
 _MOST_DESCRIPTION = 2_000
 _MOST_PARAMETERS = 10**15
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-# A host without a user's name before it, then anything but spaces, quotes, brackets and other letters than ASCII's.
+# A host without a user name before it, then ASCII without spaces, quotes and brackets.
 _URL = re.compile(
     r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?([/?#][!#-;=?-\[\]_a-z~]*)?", re.ASCII | re.IGNORECASE
 )
@@ -26,17 +26,17 @@ _URL = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class MethodCard:
-    """What a submission says of its method. Texts are one printable line each.
+    """What a submission says about its method. Every text is one printable line.
 
     Attributes:
-        name: as it stands in a table, at most 100 characters.
-        authors: as they stand in a table.
+        name: the name in tables, at most 100 characters.
+        authors: the authors in tables.
         paper, code: addresses, http or https; None if there is none.
-        backbone: the network that sees the photo; "none" if there is none.
-        pretraining: the data that the backbone was trained on before; "none" if there are none.
-        parameters: of the whole method, a count.
-        extra_data: what was trained on beside the manifest's training images; "none" if nothing.
-        date: of the predictions, "2026-01-31".
+        backbone: the network that reads the photo; "none" if there is none.
+        pretraining: the data that the backbone was pretrained on; "none" if it was not.
+        parameters: number of parameters of the whole method.
+        extra_data: training data besides the manifest's training images; "none" if there are none.
+        date: when the predictions were made, "2026-01-31".
     """
 
     name: str
@@ -51,19 +51,19 @@ class MethodCard:
     description: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """All members; null where nothing was said."""
+        """All members as JSON; null for those without a value."""
         return asdict(self)
 
 
 def read_method_card(path: Path) -> MethodCard:
-    """Reads a method card as its author writes it, in TOML.
+    """Reads a method card from the TOML file that its author wrote.
 
     Raises:
-        OshpError: every problem of the card, a line each.
+        OshpError: every problem of the card, one per line.
     """
     content = read_toml(path)
     said = content.get("date")
-    # TOML has a type for dates, JSON has none.
+    # TOML has a type for dates, JSON does not.
     reader = Reader({**content, "date": said.isoformat()} if isinstance(said, date) else content, str(path))
     card = method_card(reader)
     raise_problems(reader.problems)
@@ -71,7 +71,7 @@ def read_method_card(path: Path) -> MethodCard:
 
 
 def method_card(reader: Reader) -> MethodCard:
-    """Takes a card from a table; what is wrong with it is noted there."""
+    """Reads a card from a table. Problems are noted in the reader."""
     card = MethodCard(
         name=_text(reader, "name", _MOST_NAME),
         authors=_text(reader, "authors"),
@@ -89,7 +89,7 @@ def method_card(reader: Reader) -> MethodCard:
 
 
 def name_problem(value: object) -> str | None:
-    """Says why a value of unknown origin is no method's name; None if it is one, or says nothing (null, "")."""
+    """Why a value of unknown origin cannot be a method's name; None if it can, or if it is null or ""."""
     if value is None or value == "":
         return None
     return _text_problem(value, _MOST_NAME) if isinstance(value, str) else f"is {shown(value)}, not a text"
@@ -98,7 +98,7 @@ def name_problem(value: object) -> str | None:
 def _checked(reader: Reader, key: str, problem_of: Callable[[str], str | None]) -> str:
     noted = reader.problems
     value = reader.text(key)
-    # What is missing or no text was noted just now.
+    # If the member is missing or not a text, reader.text noted that.
     problem = problem_of(value) if reader.problems == noted else None
     reader.wrong_if(problem, f"{key} {problem}")
     return value
@@ -123,24 +123,24 @@ def _address(reader: Reader, key: str) -> str | None:
 
 
 def _text_problem(value: str, most: int) -> str | None:
-    """Says why a text cannot stand in a table; None if it can.
+    """Why a text cannot be shown in a table; None if it can.
 
-    Signs that turn the direction of writing are not printable; letters of scripts that run from right to left are.
+    Characters that change the direction of writing count as not printable. Letters of right-to-left scripts are fine.
     """
     if not value:
         return "is empty; fill it in"
     if len(value) > most:
-        return f"has {len(value):,} characters; {most} are the most"
+        return f"has {len(value):,} characters; at most {most} are allowed"
     strange = [sign for sign in value if not sign.isprintable()]
     if strange:
-        return f"holds U+{ord(strange[0]):04X}, which is not printed; write one line of plain text"
+        return f"holds U+{ord(strange[0]):04X}, which cannot be printed; write one line of plain text"
     return "starts or ends with a space" if value != value.strip() else None
 
 
 def _date_problem(value: str) -> str | None:
     try:
-        # On its own, fromisoformat takes weeks and other forms too.
+        # fromisoformat alone also accepts weeks and other forms.
         valid = _DATE.fullmatch(value) and date.fromisoformat(value)
     except ValueError:
         valid = None
-    return None if valid else f"is {shown(value)}, not a day such as 2026-01-31"
+    return None if valid else f"is {shown(value)}, not a date like 2026-01-31"

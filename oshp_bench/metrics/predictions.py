@@ -29,10 +29,10 @@ class PredictionSet:
     Attributes:
         path: the folder or the zip.
         files: "k" or "1" -> file name without ".png" -> path within the folder or the zip.
-        extra: files that are no prediction and no card, paths within.
-        card: what predictions.json says, if there is one.
-        card_place: how predictions.json is called in messages.
-        method: what the submission says of the method, if these predictions are part of one.
+        extra: other files, as paths within, that are neither a prediction nor predictions.json.
+        card: the content of predictions.json; empty if there is none.
+        card_place: the path of predictions.json in messages.
+        method: the submission's method card, None if these predictions are not part of a submission.
     """
 
     path: Path
@@ -47,21 +47,21 @@ class PredictionSet:
         return None if self.path.is_dir() else zipfile.ZipFile(self.path)
 
     def folder(self, way: str) -> Path:
-        """Where the predictions of a way lie."""
+        """The folder of a way's predictions."""
         return self.path / PurePosixPath(next(iter(self.files[way].values()))).parent
 
     def place(self, way: str, name: str) -> str:
-        """How a prediction is called in messages."""
+        """The path of a prediction in messages."""
         return str(self.path / self.files[way][name])
 
     def read(self, way: str, name: str, shape: tuple[int, int]) -> bytes:
         """Reads a prediction's file.
 
         Args:
-            shape: height and width it should have; a file that is much larger than such a picture is refused.
+            shape: height and width that it should have.
 
         Raises:
-            ImageProblem: cannot be read, or larger than such a picture can be.
+            ImageProblem: cannot be read, or much larger than a mask of this shape can be.
         """
         most = 4 * shape[0] * shape[1] + (1 << 20)
         member = self.files[way][name]
@@ -83,27 +83,27 @@ class PredictionSet:
 def open_predictions(path: Path, way: str | None, manifest: Manifest) -> PredictionSet:
     """Finds the predictions for a manifest under a path.
 
-    `kway/` and `1way/` are looked for in the folder or zip, and in its only sub-folder; with `way`, the PNGs may lie
-    there directly. In a submission they are looked for in the manifest's folder.
+    `kway/` and `1way/` may be in the folder or zip itself, or in its only sub-folder. With `way`, the PNGs may also be
+    there directly. In a submission they are in the manifest's folder.
 
     Args:
-        way: "k" or "1" to take that way alone; None for all there are.
+        way: "k" or "1" to take only that way; None for every way that is there.
 
     Raises:
-        OshpError: not a folder or zip, hostile, nothing found, or a submission that is not what it says.
+        OshpError: not a folder or zip, hostile names, no predictions, or a submission that contradicts its index.
     """
     names = file_names(path)
     if SUBMISSION_FILE in names:
         return _submitted(path, names, way, manifest)
     parts = [_parts(name) for name in names]
-    tops = {each[0] for each in parts}
-    within = len(tops) == 1 and not tops & {*map(way_key, WAYS), CARD} and all(len(each) > 1 for each in parts)
+    tops = {split[0] for split in parts}
+    within = len(tops) == 1 and not tops & {*map(way_key, WAYS), CARD} and all(len(split) > 1 for split in parts)
     found = _predictions_in(path, names, 1 if within else 0, way)
     if not found.files:
         wanted = [way] if way else WAYS
         undecided = not way and any(name.endswith(".png") for name in names)
-        hint = "; are these PNGs k-way or 1-way? say --way k or --way 1" if undecided else ""
-        raise OshpError(f"{path}: holds no {' and no '.join(f'{way_key(each)}/*.png' for each in wanted)}{hint}")
+        hint = "; its PNGs may be k-way or 1-way: give --way k or --way 1" if undecided else ""
+        raise OshpError(f"{path}: holds no {' and no '.join(f'{way_key(missing)}/*.png' for missing in wanted)}{hint}")
     return found
 
 
@@ -119,19 +119,19 @@ def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Mani
         )
     if way and way not in found.files:
         raise OshpError(f"{path}: holds no {said.manifest}/{way_key(way)}/*.png")
-    folders = {each.manifest for each in submission.sets}
+    folders = {submitted.manifest for submitted in submission.sets}
     strange = (name for name in names if name != SUBMISSION_FILE and name.partition("/")[0] not in folders)
     files = {way: found.files[way]} if way else found.files
     return replace(found, files=files, extra=tuple(sorted((*found.extra, *strange))), method=submission.method)
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """The parts of a path within; a PurePosixPath of each of thousands would take longer than listing them."""
+    """The parts of a path within. Thousands of PurePosixPaths would take longer than listing the files."""
     return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def _named(ways: Collection[str]) -> str:
-    return " and ".join(way_name(each) for each in WAYS if each in ways) or "no way"
+    return " and ".join(way_name(way) for way in WAYS if way in ways) or "no way"
 
 
 def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | None) -> PredictionSet:
@@ -139,33 +139,33 @@ def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | Non
 
     Args:
         names: paths within.
-        depth: how many folders lie above kway/ and 1way/.
+        depth: number of folders above kway/ and 1way/.
     """
     wanted = [way] if way else list(WAYS)
     parts = {name: _parts(name) for name in names}
     files: dict[str, dict[str, str]] = {}
-    for each_way in wanted:
+    for wanted_way in wanted:
         found = {
-            each[depth + 1].removesuffix(".png"): name
-            for name, each in parts.items()
-            if len(each) == depth + 2 and each[depth] == way_key(each_way) and name.endswith(".png")
+            split[depth + 1].removesuffix(".png"): name
+            for name, split in parts.items()
+            if len(split) == depth + 2 and split[depth] == way_key(wanted_way) and name.endswith(".png")
         }
         if not found and way:
             found = {
-                each[depth].removesuffix(".png"): name
-                for name, each in parts.items()
-                if len(each) == depth + 1 and name.endswith(".png")
+                split[depth].removesuffix(".png"): name
+                for name, split in parts.items()
+                if len(split) == depth + 1 and name.endswith(".png")
             }
         if found:
-            files[each_way] = found
+            files[wanted_way] = found
     used = {name for found in files.values() for name in found.values()}
-    others = {way_key(each) for each in WAYS if each not in wanted}
+    others = {way_key(other) for other in WAYS if other not in wanted}
     extra = [
         name
-        for name, each in parts.items()
-        if name not in used and each[depth:] != (CARD,) and not (len(each) > depth + 1 and each[depth] in others)
+        for name, split in parts.items()
+        if name not in used and split[depth:] != (CARD,) and not (len(split) > depth + 1 and split[depth] in others)
     ]
-    card = next((name for name, each in parts.items() if each[depth:] == (CARD,)), None)
+    card = next((name for name, split in parts.items() if split[depth:] == (CARD,)), None)
     if card is None:
         return PredictionSet(path, files, tuple(sorted(extra)))
     said = parse_json(read_document(path, card), str(path / card))
@@ -184,7 +184,7 @@ def read_prediction(data: bytes, shape: tuple[int, int]) -> Mask:
     image = open_image(data, ("PNG",))
     if image.mode not in ("L", "P", "1"):
         hint = {"I;16": "16 bits", "I": "16 bits"}.get(image.mode, f"mode {image.mode}, looks like a colour picture")
-        raise ImageProblem(f"{hint}; a prediction is an 8-bit PNG, grey or palette, that holds class ids")
+        raise ImageProblem(f"{hint}; save class ids as an 8-bit PNG, grey or palette")
     if (image.height, image.width) != shape:
         raise ImageProblem(
             f"{image.width}x{image.height}, but the query is {shape[1]}x{shape[0]}; predict at the query's native size"
@@ -193,28 +193,28 @@ def read_prediction(data: bytes, shape: tuple[int, int]) -> Mask:
 
 
 def illegal_labels(used: np.ndarray[Any, Any], legal: np.ndarray[Any, Any], way: str) -> str | None:
-    """Says what is wrong with the numbers of a prediction, with a hint; None if nothing is.
+    """What is wrong with the labels of a prediction, with a hint; None if nothing is.
 
     Args:
-        used: bool [256], the numbers that occur.
-        legal: bool [256], the numbers a k-way prediction may hold.
+        used: bool [256], the labels that occur.
+        legal: bool [256], the labels that a k-way prediction may hold.
     """
     numbers = used.nonzero()[0].tolist()
     if way == "1":
         foreground = [number for number in numbers if number]
         if len(foreground) <= 1:
             return None
-        return f"holds {_shown(foreground)} beside 0, but 1-way has one foreground value; looks like a k-way prediction"
+        return f"holds {_shown(foreground)} besides 0, but 1-way has one foreground value; is this a k-way prediction?"
     strange = [number for number in numbers if not legal[number]]
     if not strange:
         return None
     if numbers in ([0, 255], [255]):
-        hint = "values 0/255: is this 1-way?"
+        hint = "with 0 and 255 only, is this 1-way?"
     elif max(strange) < 64 and len(strange) <= 24:
         hint = "looks like unmerged labels: write class ids after the merge (oshp-manifest show lists them)"
     else:
         hint = "looks like a colour or grey picture, not a label mask"
-    return f"holds {_shown(strange)}, which are no class ids; {hint}"
+    return f"holds {_shown(strange)}, which are not class ids; {hint}"
 
 
 def _shown(numbers: list[int]) -> str:

@@ -35,10 +35,12 @@ RESULT_FORMAT = "oshp-result/1"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as a fraction 0..1 with its interval; None where there is nothing to count or nothing was resampled.
+    """The value of a figure, a fraction 0..1, with its interval.
 
     Attributes:
-        queries: how many queries hold a pixel of the classes that it is about.
+        value: None if the figure is 0/0.
+        low, high: the interval; None if nothing was resampled, or if there are too few queries for one.
+        queries: number of queries that hold a pixel of the classes that the figure is about.
     """
 
     value: float | None
@@ -49,11 +51,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """What scoring gives.
+    """The result of scoring.
 
     Attributes:
         pairs: the pairs that were scored.
-        figures: name ("kway/human_miou", "1way/iou/16") -> figure; docs/metrics.md says what each is.
+        figures: full name ("kway/human_miou", "1way/iou/16") -> figure; metrics.figures defines them.
     """
 
     manifest: Manifest
@@ -70,12 +72,12 @@ class Result:
 
     @cached_property
     def per_pair(self) -> tuple[Statistics, ...]:
-        """The additive statistics of every pair, for each way that was counted."""
+        """The additive statistics of all pairs, for each way that was counted."""
         return tuple(statistics(self.matrices, self.manifest, self.pairs, self.convention))
 
     @property
     def signature(self) -> str:
-        """One line that says how the figures came about; equal signatures make figures comparable."""
+        """One line that says how the figures were computed. Figures with equal signatures are comparable."""
         ways = "+".join(way for way in WAYS if self.matrices.of(way) is not None)
         boot = f"{self.resampling.resamples}q,seed{self.resampling.seed}" if self.resampling.resamples else "none"
         return (
@@ -85,12 +87,12 @@ class Result:
 
     @property
     def method(self) -> dict[str, Any]:
-        """The method's card as JSON; of predictions that are no submission, the name alone, None if nobody said it."""
+        """The method's card as JSON. Without a card only {"name": ...}, None if the name is unknown."""
         return self.matrices.card.to_json() if self.matrices.card else {"name": self.matrices.method or None}
 
     @property
     def method_name(self) -> str | None:
-        """The method's name, None if nobody said it."""
+        """The method's name, None if it is unknown."""
         name: str | None = self.method["name"]
         return name
 
@@ -101,11 +103,11 @@ class Result:
 
     @property
     def digest(self) -> str:
-        """The digest of the result, which its file carries."""
+        """The digest of the result, which is part of its file."""
         return str(self.document["digest"])
 
     def to_json(self) -> dict[str, Any]:
-        """The result as JSON, "format": "oshp-result/1"; the same input gives the same bytes on any machine."""
+        """The result as JSON, "format": "oshp-result/1". The same input gives the same JSON on any machine."""
         content = {
             "format": RESULT_FORMAT,
             "signature": self.signature,
@@ -133,7 +135,7 @@ class Result:
                 "resamples": self.resampling.resamples,
                 "seed": self.resampling.seed,
             },
-            "classes": [{"id": each.id, "name": each.name, "role": each.role} for each in self.manifest.classes],
+            "classes": [{"id": known.id, "name": known.name, "role": known.role} for known in self.manifest.classes],
             "figures": {name: asdict(figure) for name, figure in self.figures.items()},
             "diagnosis": self.diagnosis,
             "tool": f"oshp-bench {__version__}",
@@ -155,16 +157,16 @@ def score(
     """Scores a folder or zip of predictions, or a submission's predictions for the manifest.
 
     Args:
-        manifest: such as `load_manifest("atr_fold1.json")` gives.
+        manifest: for example `load_manifest("atr_fold1.json")`.
         truth: the manifest's truth file.
-        way: "k", "1", or None for all there are.
+        way: "k", "1", or None for every way that is there.
         convention: "default" or "official-2023" (docs/metrics.md).
-        resampling: how intervals are made; None for the defaults, `Resampling(resamples=0)` for none.
+        resampling: how intervals are made; None for the defaults, `Resampling(resamples=0)` for no intervals.
         allow_missing: counts missing predictions as all background instead of refusing the set.
-        jobs: worker processes; any number gives the same result.
+        jobs: number of processes. It does not change the result.
 
     Raises:
-        OshpError: every problem of the predictions, a line each.
+        OshpError: every problem of the predictions, one per line.
     """
     matrices = count_predictions(
         manifest,
@@ -186,7 +188,7 @@ def score_matrices(
     convention: str = DEFAULT,
     resampling: Resampling | None = None,
 ) -> Result:
-    """Scores matrices, without a picture.
+    """Scores matrices. No picture is needed.
 
     Args:
         pairs: the pairs that were counted; None for the manifest's test pairs.
@@ -195,10 +197,10 @@ def score_matrices(
     resampling = resampling or Resampling()
     figures: dict[str, Figure] = {}
     query = query_indices(pairs.query)
-    for each in statistics(matrices, manifest, pairs, convention):
-        by_query = each.by_query(query)
+    for of_pairs in statistics(matrices, manifest, pairs, convention):
+        by_query = of_pairs.by_query(query)
         spread = resampled_figures(by_query, resampling) if resampling.resamples else {}
-        for name, value in each.figures().items():
+        for name, value in of_pairs.figures().items():
             behind = by_query.queries_behind(name)
             ends = (
                 (None, None)
@@ -213,33 +215,33 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
     """The paired differences of two results (second minus first), for the ways that both have.
 
     Raises:
-        OshpError: results of other pairs, in another convention, or without a way that both have.
+        OshpError: the results have different pairs or conventions, or no way in common.
     """
     alike = (first.manifest.test_digest, first.pairs, first.convention) == (
         second.manifest.test_digest,
         second.pairs,
         second.convention,
     )
-    ways = {each.way: each for each in second.per_pair}
-    if not alike or not any(each.way in ways for each in first.per_pair):
-        raise OshpError(f"results cannot be compared: {first.signature} and {second.signature}")
+    ways = {sums.way: sums for sums in second.per_pair}
+    if not alike or not any(sums.way in ways for sums in first.per_pair):
+        raise OshpError(f"these results cannot be compared: {first.signature} and {second.signature}")
     query = query_indices(first.pairs.query)
     differences: dict[str, Difference] = {}
-    for each in first.per_pair:
-        if each.way in ways:
-            a, b = each.by_query(query), ways[each.way].by_query(query)
+    for sums in first.per_pair:
+        if sums.way in ways:
+            a, b = sums.by_query(query), ways[sums.way].by_query(query)
             observed = {
                 name: (figure.value, second.figures[name].value)
                 for name, figure in first.figures.items()
-                if parse_figure(name).way == each.way
+                if parse_figure(name).way == sums.way
             }
             differences |= paired_differences(observed, a, b, first.resampling)
     return differences
 
 
 def per_pair_csv(result: Result) -> str:
-    """A row a pair: ids, class, and its own figures in both ways; fractions with full precision."""
-    ways = {each.way: each for each in result.per_pair}
+    """CSV with one row per pair: ids, class, and the pair's own figures in both ways, fractions with full precision."""
+    ways = {sums.way: sums for sums in result.per_pair}
     columns: dict[str, list[object]] = {
         "pair": list(result.pairs.names),
         "query": list(result.pairs.query),
@@ -247,10 +249,10 @@ def per_pair_csv(result: Result) -> str:
         "class": [_name(result.manifest, target) for target in result.pairs.target],
         "support_classes": [" ".join(map(str, classes)) for classes in result.pairs.support_classes],
     }
-    for each in result.per_pair:
-        for name, where in each.episode_columns.items():
-            cells = [value if valid else "" for value, valid in each.values[:, where].tolist()]
-            columns[f"{way_key(each.way)}_{name.removeprefix('episode_')}"] = cells
+    for sums in result.per_pair:
+        for name, where in sums.episode_columns.items():
+            cells = [value if valid else "" for value, valid in sums.values[:, where].tolist()]
+            columns[f"{way_key(sums.way)}_{name.removeprefix('episode_')}"] = cells
     if "1" in ways:
         for name, label in (("hit", "tp"), ("wrong", "fp"), ("missed", "fn"), ("left", "tn")):
             columns[f"1way_{label}"] = ways["1"].values[:, ways["1"].columns[name]].sum(axis=1).astype(int).tolist()
@@ -262,4 +264,4 @@ def per_pair_csv(result: Result) -> str:
 
 
 def _name(manifest: Manifest, class_id: int) -> str:
-    return next(each.name for each in manifest.classes if each.id == class_id)
+    return next(known.name for known in manifest.classes if known.id == class_id)

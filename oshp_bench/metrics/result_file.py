@@ -1,4 +1,4 @@
-"""Result files: written by the scorer, read back strictly wherever they come from."""
+"""Writes result files, and reads result files of unknown origin strictly."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _TOOL = re.compile(r"oshp-bench [0-9A-Za-z.+-]{1,80}")
 
 @dataclass(frozen=True)
 class ScoredManifest:
-    """What a result says of its manifest.
+    """The manifest of a result, as far as the result describes it.
 
     Attributes:
         protocol: the name of the sampling rule, "" if the manifest has none.
-        pairs, queries: how many were scored.
+        pairs, queries: numbers of scored pairs and queries.
     """
 
     name: str
@@ -51,13 +51,13 @@ class SavedResult:
     """A result that was read from a file.
 
     Attributes:
-        document: the file's JSON. Only the members below were checked.
-        method_name: None if the result does not say.
-        card: what the submission says of its method; None if the predictions were not part of one.
-        level: of the intervals, 0..1.
-        figures: those that this version knows, by full name.
+        document: the file's JSON. Only what the other attributes hold was checked.
+        method_name: None if it is unknown.
+        card: the method card of the submission; None if the predictions were not part of one.
+        level: level of the intervals, 0..1.
+        figures: the figures that this version knows, by full name.
         predictions: the digest of the predictions; "" if they were counted from arrays.
-        missing: way -> names of the pairs without a prediction, which count as background.
+        missing: way -> names of the pairs without a prediction. They count as all background.
         tool: name and version of the scorer.
     """
 
@@ -80,12 +80,12 @@ AnyResult = Result | SavedResult
 
 def same_test(first: AnyResult, second: AnyResult) -> bool:
     """Whether two results were scored on the same pairs and in the same convention, so that they compare."""
-    mine, theirs = ((each.manifest.test_digest, each.convention) for each in (first, second))
+    mine, theirs = ((result.manifest.test_digest, result.convention) for result in (first, second))
     return mine == theirs
 
 
 def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
-    """Writes a result. `run` (timings, machine) stands beside it and is not covered by its digest."""
+    """Writes a result. `run` (timings, machine) is added to the file but not covered by the digest."""
     machine = {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -98,24 +98,26 @@ def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
 def load_result(path: Path) -> SavedResult:
     """Reads a result file of unknown origin.
 
-    Older results have no "method". It is added to the document after the digest was checked.
+    Older results have no member "method". It is added to the document after the digest was checked.
 
     Raises:
-        OshpError: not a result, edited or damaged, or every member that is wrong, a line each.
+        OshpError: not a result, edited or damaged; or every wrong member, one per line.
     """
     document = read_json(path)
     if not isinstance(document, dict) or document.get("format") != RESULT_FORMAT:
         raise OshpError(f'{path}: not a result (its "format" is not "{RESULT_FORMAT}")')
     content = {key: value for key, value in document.items() if key not in ("digest", "run")}
     if document.get("digest") != content_digest(content):
-        raise OshpError(f"{path}: the digest does not fit the content; the file was edited or damaged, score again")
+        raise OshpError(f"{path}: the digest does not match the content: the file was edited or damaged; score again")
     reader = Reader(document, str(path))
     predictions = reader.table("predictions")
     document.setdefault("method", {"name": predictions.everything().get("method") or None})
     method_name, card = _method(reader.table("method"))
     options = reader.table("options")
     convention, level = options.text("convention"), options.everything().get("level")
-    options.wrong_if(convention not in CONVENTIONS, f"convention {shown(convention)} is not known here")
+    options.wrong_if(
+        convention and convention not in CONVENTIONS, f"convention {shown(convention)} is unknown to this version"
+    )
     options.wrong_if(not isinstance(level, float) or not 0 < level < 1, f"level is {shown(level)}, not between 0 and 1")
     saved = SavedResult(
         path=path,
@@ -157,8 +159,8 @@ def _manifest(reader: Reader) -> ScoredManifest:
         pairs=manifest.integer("pairs", least=0),
         queries=manifest.integer("queries", least=0),
         classes=tuple(
-            OshpClass(each.integer("id", least=0, most=253), each.text("name"), each.text("role"))
-            for each in reader.tables("classes")
+            OshpClass(known.integer("id", least=0, most=253), known.text("name"), known.text("role"))
+            for known in reader.tables("classes")
         ),
     )
 
@@ -182,5 +184,5 @@ def _figures(reader: Reader) -> dict[str, Figure]:
 
 def _text(reader: Reader, key: str, pattern: re.Pattern[str]) -> str:
     value = reader.text(key)
-    reader.wrong_if(value and not pattern.fullmatch(value), f"{key} {shown(value)} is not written as ours are")
+    reader.wrong_if(value and not pattern.fullmatch(value), f"{key} {shown(value)} is malformed")
     return value

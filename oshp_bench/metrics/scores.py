@@ -1,8 +1,8 @@
-"""From per-pair matrices to figures.
+"""Computes figures from per-pair matrices.
 
 Every figure is a ratio of sums over pairs, or a mean of such ratios. So each pair is first turned into additive
-statistics; the same functions then give the exact figures from the sums as fractions, and those of ten thousand
-resamples from the sums as floats.
+statistics. The same functions then compute exact figures from sums of fractions, and the figures of ten thousand
+resamples from sums of floats.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from oshp_bench.metrics.figures import FIGURES, ClassGroup, parse_figure
 from oshp_bench.metrics.matrices import Matrices
 
 Floats = NDArray[np.float64]
-# The official-2023 convention takes Bi-mIoU from every tenth pair in list order.
+# The official-2023 convention computes Bi-mIoU from every tenth pair in list order.
 _OFFICIAL_BI_STEP = 10
 _GROUP_MEANS = (
     "human_miou",
@@ -37,7 +37,7 @@ _GROUP_MEANS = (
 
 @dataclass(frozen=True)
 class Roles:
-    """Positions of classes in the order of the manifest's class ids."""
+    """The class ids of a manifest, and the positions of base and novel classes among them."""
 
     ids: tuple[int, ...]
     base: tuple[int, ...]
@@ -47,7 +47,7 @@ class Roles:
     def of(cls, manifest: Manifest) -> Roles:
         """The roles of a manifest's classes."""
         place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
-        base, novel = (tuple(place[each] for each in manifest.ids_of(role)) for role in ("base", "novel"))
+        base, novel = (tuple(place[class_id] for class_id in manifest.ids_of(role)) for role in ("base", "novel"))
         return cls(manifest.class_ids, base, novel)
 
     def positions(self, group: ClassGroup) -> tuple[int, ...]:
@@ -65,10 +65,11 @@ class Roles:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Additive statistics: values [pairs or queries, columns], float64; counts in it are whole numbers below 2^53.
+    """Additive statistics of pairs or queries.
 
     Attributes:
         way: "k" or "1".
+        values: float64 [pairs or queries, columns]. Counts are whole numbers below 2^53.
         columns: name -> its columns.
     """
 
@@ -88,10 +89,14 @@ class Statistics:
         return Statistics(self.way, self.roles, summed, self.columns)
 
     def queries_behind(self, figure: str) -> int:
-        """How many rows (queries) hold a pixel of the classes that a figure is about, such as "kway/iou/16"."""
+        """The number of rows (queries) that hold a pixel of the classes that a figure is about.
+
+        Args:
+            figure: its full name, for example "kway/iou/16".
+        """
         held = self._of("row") > 0 if self.way == "k" else self._of("hit") + self._of("missed") > 0
         _, kind, class_id = parse_figure(figure)
-        # The background entry of 1-way rests on every class, and so does all that it is part of.
+        # The background IoU of 1-way comes from every class, so figures that include it rest on all queries.
         columns = self.roles.positions(kind.classes if kind.classes in ("novel", "base") else "all")
         if class_id:
             columns = (self.roles.ids.index(class_id),)
@@ -99,14 +104,14 @@ class Statistics:
 
     @property
     def episode_columns(self) -> dict[str, slice]:
-        """The columns of the figures that every pair has alone: name -> its value and whether it has one."""
+        """The per-episode figures: name -> two columns, the value and whether the pair has one."""
         return {name: columns for name, columns in self.columns.items() if name in FIGURES}
 
     def _of(self, name: str) -> Floats:
         return self.values[:, self.columns[name]]
 
     def figures(self) -> dict[str, float | None]:
-        """The figures of all pairs together, exact but for the last rounding; None where there is nothing to count."""
+        """The figures of all pairs together, exact and then rounded once; None for 0/0."""
         totals = np.array([[Fraction(math.fsum(column)) for column in self.values.T]], dtype=object)
         return {
             name: float(measure.value[0]) if measure.valid[0] else None
@@ -116,7 +121,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Measure:
-    """Values [sums] of a figure, of floats or fractions, and where they are valid (not 0/0)."""
+    """The values [sums] of a figure, floats or fractions, and where they are valid (not 0/0)."""
 
     value: NDArray[Any]
     valid: NDArray[np.bool_]
@@ -136,7 +141,7 @@ def statistics(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention:
     if matrices.kway is not None:
         yield kway_statistics(folded(matrices, manifest, pairs, convention), roles)
     if matrices.oneway is not None:
-        target = np.array([roles.ids.index(each) for each in pairs.target], np.intp)
+        target = np.array([roles.ids.index(class_id) for class_id in pairs.target], np.intp)
         step = _OFFICIAL_BI_STEP if convention == OFFICIAL_2023 else 1
         yield oneway_statistics(matrices.oneway, target, roles, bi_step=step)
 
@@ -145,7 +150,7 @@ def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure
     """All figures of summed statistics, by name ("kway/human_miou").
 
     Args:
-        layout: says what the columns are.
+        layout: statistics with the same columns.
         sums: [sums, columns] of float64, or of fractions for exact figures.
     """
     of = {name: sums[:, columns] for name, columns in layout.columns.items()}
@@ -154,16 +159,16 @@ def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure
 
 
 def folded(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Counts:
-    """K-way matrices whose truth is that of the episode: int64 [pairs, C, C + 1].
+    """K-way matrices with the truth of the episode: int64 [pairs, C, C + 1].
 
-    In a pair's truth every class outside C_s is background (spec: Metrics, k-way).
+    In this truth every class outside the pair's C_s is background.
     """
     assert matrices.kway is not None
     place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
     in_support = np.zeros(matrices.kway.shape[:2], np.bool_)
     in_support[:, 0] = True
     for pair, classes in enumerate(_support_classes(matrices, pairs, convention)):
-        in_support[pair, [place[each] for each in classes if each in place]] = True
+        in_support[pair, [place[class_id] for class_id in classes if class_id in place]] = True
     counts = np.where(in_support[..., None], matrices.kway, 0)
     counts[:, 0] += (matrices.kway - counts).sum(axis=1)
     return counts
@@ -175,7 +180,8 @@ def _support_classes(matrices: Matrices, pairs: Pairs, convention: str) -> Itera
     lacking = sorted(set(pairs.support) - matrices.stride4_classes.keys())
     if lacking:
         raise OshpError(
-            f"{OFFICIAL_2023}: the matrices lack the stride-4 classes of {len(lacking)} supports, such as {lacking[0]}"
+            f"{OFFICIAL_2023}: the matrices lack the stride-4 classes of {len(lacking)} supports, for example"
+            f" {lacking[0]}; count the predictions again"
         )
     return (matrices.stride4_classes[support] for support in pairs.support)
 
@@ -184,7 +190,7 @@ def kway_statistics(counts: Counts, roles: Roles) -> Statistics:
     """The statistics of k-way pairs.
 
     Args:
-        counts: int64 [pairs, C, C + 1], the truth being that of the episode; see folded.
+        counts: int64 [pairs, C, C + 1] with the truth of the episode; see folded.
     """
     size = len(roles.ids)
     hit = np.einsum("pcc->pc", counts[:, :, :size])
@@ -225,14 +231,14 @@ def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *,
     Args:
         counts: int64 [pairs, C, 2].
         target: intp [pairs], the position of every pair's class in roles.ids.
-        bi_step: Bi-mIoU takes every bi_step-th pair.
+        bi_step: Bi-mIoU uses every bi_step-th pair.
     """
-    each = np.arange(len(target))
-    missed, hit = counts[each, target, 0], counts[each, target, 1]
+    pair = np.arange(len(target))
+    missed, hit = counts[pair, target, 0], counts[pair, target, 1]
     left, wrong = counts[:, :, 0].sum(axis=1) - missed, counts[:, :, 1].sum(axis=1) - hit
     cells = {"hit": hit, "missed": missed, "wrong": wrong, "left": left}
     one_hot = (np.arange(len(roles.ids)) == target[:, None]).astype(np.int64)
-    in_bi = each % bi_step == 0
+    in_bi = pair % bi_step == 0
     foreground = _ratio(hit.astype(np.float64), hit + missed + wrong)
     background = _ratio(left.astype(np.float64), left + missed + wrong)
     both = Measure(
@@ -254,7 +260,7 @@ def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_N
     error = of["missed"] + of["wrong"]
     foreground = _ratio(of["hit"], of["hit"] + error)
     background = _mean(_ratio(of["left"], of["left"] + error), roles.positions("foreground"))
-    # The background entry stands in the place of class 0.
+    # The background entry takes the place of class 0.
     iou = Measure(
         np.concatenate([background.value[:, None], foreground.value[:, 1:]], axis=1),
         np.concatenate([background.valid[:, None], foreground.valid[:, 1:]], axis=1),
@@ -295,7 +301,7 @@ def _joined(way: str, roles: Roles, parts: Mapping[str, NDArray[Any]]) -> Statis
 
 
 def _episode(measure: Measure) -> Floats:
-    """A pair's value and whether it has one: the sum and the count of a mean over pairs."""
+    """A pair's value and whether it has one, so that their sums over pairs give the mean."""
     return np.stack([np.where(measure.valid, measure.value, 0), measure.valid], axis=1).astype(np.float64)
 
 
@@ -305,7 +311,7 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Measure:
 
 
 def _mean(measure: Measure, columns: Iterable[int]) -> Measure:
-    """The mean over columns, invalid ones left out; added one after the other, so the same everywhere."""
+    """The mean over valid columns. They are added in order, so that every machine gives the same sum."""
     total, count = measure.value[:, 0] * 0, measure.value[:, 0] * 0
     for column in columns:
         valid = measure.valid[:, column]

@@ -1,7 +1,7 @@
-"""What a submission says of itself: the method's card, and which predictions of which manifests it holds.
+"""The index of a submission: the method's card, and for which manifests it holds predictions.
 
-A submission is a zip (or that zip unpacked) with `submission.json` and a folder of predictions for every manifest,
-called as the manifest: `submission.json`, `atr_fold1/kway/0000.png`, `atr_fold1/1way/0000.png`, ...
+A submission is a zip, or that zip unpacked, with `submission.json` and one folder of predictions per manifest, named
+like the manifest: `submission.json`, `atr_fold1/kway/0000.png`, `atr_fold1/1way/0000.png`, ...
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SubmittedSet:
     """Predictions for one manifest.
 
     Attributes:
-        manifest: its name, and that of the folder.
+        manifest: the manifest's name, which is also the folder's.
         ways: "k", "1" or both.
     """
 
@@ -46,18 +46,18 @@ class Submission:
     sets: tuple[SubmittedSet, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Its submission.json."""
+        """The content of submission.json."""
         return {
             "format": _FORMAT,
             "method": self.method.to_json(),
             "manifests": [
                 {
-                    "name": each.manifest,
-                    "version": each.version,
-                    "test_digest": each.test_digest,
-                    "ways": list(each.ways),
+                    "name": submitted.manifest,
+                    "version": submitted.version,
+                    "test_digest": submitted.test_digest,
+                    "ways": list(submitted.ways),
                 }
-                for each in self.sets
+                for submitted in self.sets
             ],
             "made_by": f"oshp-bench {__version__}",
         }
@@ -69,41 +69,43 @@ class Submission:
             path: the submission, for the error.
 
         Raises:
-            OshpError: there are none for its test pairs.
+            OshpError: the submission holds no predictions for the manifest's test pairs.
         """
-        for each in self.sets:
-            if each.test_digest == manifest.test_digest:
-                return each
-        for each in self.sets:
-            if each.manifest == manifest.name:
+        for submitted in self.sets:
+            if submitted.test_digest == manifest.test_digest:
+                return submitted
+        for submitted in self.sets:
+            if submitted.manifest == manifest.name:
                 raise OshpError(
-                    f"{path}: these are predictions of {each.manifest} {each.version}, whose test pairs are not those"
-                    f" of {manifest.name} {manifest.version}"
+                    f"{path}: holds predictions for {submitted.manifest} {submitted.version}, whose test pairs differ"
+                    f" from those of {manifest.name} {manifest.version}; give their own manifest"
                 )
-        held = ", ".join(shortened([each.manifest for each in self.sets], 10, "more"))
-        raise OshpError(f"{path}: holds no predictions of {manifest.name}, but of {held}")
+        held = ", ".join(shortened([submitted.manifest for submitted in self.sets], 10, "more"))
+        raise OshpError(f"{path}: holds no predictions for {manifest.name}, only for {held}")
 
 
 def read_index(path: Path) -> Submission:
-    """Reads the submission.json of a folder or zip that is known to hold one, and whose names were checked.
+    """Reads submission.json in a folder or zip. The caller has checked the names in it, and that it holds the file.
 
     Raises:
-        OshpError: every problem found, a line each.
+        OshpError: every problem found, one per line.
     """
     origin = str(path / SUBMISSION_FILE)
     document = parse_json(read_document(path, SUBMISSION_FILE), origin)
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise OshpError(f'{origin}: not of a submission (its "format" is not "{_FORMAT}"); is the tool up to date?')
+        raise OshpError(
+            f'{origin}: not the index of a submission (its "format" is not "{_FORMAT}"); a newer oshp-bench may read it'
+        )
     reader = Reader(document, origin)
     reader.text("format")
     reader.text("made_by", optional=True)
     submission = Submission(
-        method_card(reader.table("method")), tuple(_set(each) for each in reader.tables("manifests"))
+        method_card(reader.table("method")), tuple(_set(table) for table in reader.tables("manifests"))
     )
-    reader.wrong_if(not submission.sets, "names no manifest")
+    reader.wrong_if(not submission.sets, "lists no manifest")
     for key, said in (
-        ("name", [each.manifest for each in submission.sets]),
-        ("test_digest", [each.test_digest for each in submission.sets]),
+        ("name", [submitted.manifest for submitted in submission.sets]),
+        ("test_digest", [submitted.test_digest for submitted in submission.sets]),
     ):
         reader.wrong_if(len(set(said)) != len(said), f"two of its manifests have the same {key}")
     reader.unknown_members()
@@ -114,6 +116,8 @@ def read_index(path: Path) -> Submission:
 def _set(reader: Reader) -> SubmittedSet:
     found = SubmittedSet(reader.text("name"), reader.text("version"), reader.text("test_digest"), reader.texts("ways"))
     named = NAME_PATTERN.fullmatch(found.manifest) and VERSION_PATTERN.fullmatch(found.version)
-    reader.wrong_if(not named, f"{shown(found.manifest)} {shown(found.version)} is no manifest's name and version")
-    reader.wrong_if(found.ways not in (("k",), ("1",), ("k", "1")), 'ways is none of ["k"], ["1"] and ["k", "1"]')
+    reader.wrong_if(
+        not named, f"{shown(found.manifest)} {shown(found.version)} is not the name and version of a manifest"
+    )
+    reader.wrong_if(found.ways not in (("k",), ("1",), ("k", "1")), 'ways must be ["k"], ["1"] or ["k", "1"]')
     return found
