@@ -15,7 +15,7 @@ from tiny import manifest_of
 
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.datasets.sources import Source, find_source
-from oshp_bench.manifest import Manifest
+from oshp_bench.manifest import Manifest, save_manifest
 
 # No test depends on how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
@@ -115,3 +115,11 @@ def source(tiny_spec: Spec, tiny_root: Path) -> Source:
 def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
     """The tiny dataset's manifest of fold 1, with 750 test pairs."""
     return manifest_of(tiny_spec, tiny_root)
+
+
+@pytest.fixture(scope="session")
+def manifest_file(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of that manifest, without a truth file beside it; for reading only."""
+    path = tmp_path_factory.mktemp("manifests") / "tiny_fold1.json"
+    save_manifest(manifest, path)
+    return path

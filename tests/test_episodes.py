@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tiny import manifest_of
 
 import oshp_bench
 from oshp_bench import Episodes, ImageCache, Manifest, OshpError, find_source
@@ -25,16 +24,6 @@ from oshp_bench.manifest import Pairs
 # and not among the classes to parse.
 SUPPORT = np.array([[0, 1, 1], [4, 3, 6], [255, 5, 0]], np.uint8)
 ONE_PAIR = Pairs(query=("q",), support=("s",), target=(3,), support_classes=((1, 3),))
-
-
-@pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 def written(root: Path, photos: dict[str, NDArray[np.uint8]], masks: dict[str, NDArray[np.uint8]]) -> Path:

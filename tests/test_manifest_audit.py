@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tiny import manifest_of
 
 from oshp_bench.datasets.images import Mask
 from oshp_bench.datasets.labels import Spec, load_spec
@@ -22,18 +21,6 @@ from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.show import columns, describe
 from oshp_bench.manifest.truth import truth_path, write_truth
 from oshp_bench.tailor.build import Recipe, build_manifest
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest_file(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("manifest") / "tiny_fold1.json"
-    save_manifest(manifest, path)
-    return path
 
 
 def run(*arguments: object, code: int = 0) -> str:

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 from tiny import manifest_of
 
@@ -14,11 +13,6 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import Manifest, Pairs, save_manifest
 from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.diff import difference
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 def reordered(pairs: Pairs, order: list[int]) -> Pairs:

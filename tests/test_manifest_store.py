@@ -12,19 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import manifest_of
 
-from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import MOST_PROBLEMS, OshpError
 from oshp_bench.files import parse_json
 from oshp_bench.manifest import Manifest, OshpClass, Pairs, load_manifest, manifest_path, save_manifest
 from oshp_bench.manifest.rules import broken_rules
 from oshp_bench.manifest.store import manifest_text, parse_manifest
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 @pytest.fixture(scope="module")

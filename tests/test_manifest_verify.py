@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tiny import manifest_of
 
 from oshp_bench.datasets.labels import Spec, load_spec
 from oshp_bench.datasets.sources import find_source
@@ -24,11 +23,6 @@ from oshp_bench.manifest.cli import main
 from oshp_bench.manifest.store import manifest_text
 from oshp_bench.manifest.truth import truth_path, write_truth
 from oshp_bench.tailor.build import Recipe, build_manifest
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 @pytest.fixture

@@ -26,16 +26,8 @@ from oshp_bench.baselines.floor import parse_by_copy
 from oshp_bench.datasets.labels import parse_spec
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.datasets.sources import Source
-from oshp_bench.manifest import save_manifest
 
 NAMES = {f"{index:04d}.png" for index in range(750)}
-
-
-@pytest.fixture(scope="module")
-def manifest_file(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("manifests") / "tiny_fold1.json"
-    save_manifest(manifest, path)
-    return path
 
 
 def predict(method: str, manifest_file: Path, root: Path, folder: Path, *options: str) -> Result:

@@ -20,10 +20,9 @@ import torch
 from eopnet_cases import Strided
 from network_cases import card_of, save_drawn
 from PIL import Image
-from tiny import manifest_of
 from torch import Tensor, nn
 
-from oshp_bench import Episode, Episodes, ImageCache, Manifest, OshpError, find_source
+from oshp_bench import Episode, Episodes, ImageCache, Manifest, OshpError
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.network import EOPNet
@@ -31,22 +30,11 @@ from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.inference import NetworkMethod, out_of_memory, usable_device
 from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
 from oshp_bench.datasets.images import Mask, Photo
-from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.episodes.reading_ahead import ReadingCache
 
 PAIRS = 48
-
-
-@pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 def network(reading: str, way: Way) -> EOPNet:

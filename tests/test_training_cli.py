@@ -13,27 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from test_readme import ROOT, examples
-from tiny import manifest_of
 from training_cases import SMALL_OPTIONS, rows
 
 from oshp_bench.baselines.checkpoints import load_checkpoint
-from oshp_bench.datasets.labels import Spec
-from oshp_bench.manifest import Manifest, save_manifest
+from oshp_bench.manifest import Manifest
 from oshp_bench.training.board import Board
 from oshp_bench.training.cli import main
 from oshp_bench.training.settings import read_changes, resolved
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest_file(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("manifests") / "tiny_fold1.json"
-    save_manifest(manifest, path)
-    return path
 
 
 def run(*arguments: object) -> Result:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import manifest_of
 
 from oshp_bench.baselines.eopnet.network import EOPNet
-from oshp_bench.datasets.labels import Spec
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.training.draws import Draw, Draws
 from oshp_bench.training.settings import TrainSettings
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
 
 
 def drawn(draws: Draws, epochs: int) -> list[Draw]:

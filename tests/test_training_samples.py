@@ -46,16 +46,6 @@ COLOURS = np.array([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)], np.uint8
 
 
 @pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
-
-
-@pytest.fixture(scope="module")
 def pack(manifest: Manifest, source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("packs") / "tiny.h5"
     write_pack(manifest, source, path)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import manifest_of
 
 from oshp_bench.datasets.images import mask_png
 from oshp_bench.datasets.labels import Spec
@@ -22,16 +21,6 @@ from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.truth import find_truth, load_truth, stride4_classes, truth_path, write_truth
-
-
-@pytest.fixture(scope="module")
-def manifest(tiny_spec: Spec, tiny_root: Path) -> Manifest:
-    return manifest_of(tiny_spec, tiny_root)
-
-
-@pytest.fixture(scope="module")
-def source(tiny_spec: Spec, tiny_root: Path) -> Source:
-    return find_source(tiny_spec.dataset, tiny_root)
 
 
 @pytest.fixture(scope="module")

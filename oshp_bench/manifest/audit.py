@@ -18,7 +18,7 @@ from oshp_bench.datasets.runs import label_counts
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest.model import Manifest
-from oshp_bench.manifest.show import as_text, columns
+from oshp_bench.manifest.show import columns, on_one_line
 
 LEVELS = ("ok", "note", "weak")
 # A figure of a class rests on too few people with fewer distinct queries than this.
@@ -179,7 +179,8 @@ def _sources(manifest: Manifest) -> Finding:
     weak = []
     tested = {*in_pools["query_test"], *in_pools["support_test"]}
     if len(figures["queries"]) < len(tested):
-        weak.append(f"queries only from {as_text(list(figures['queries']))}, of {len(tested)} sources of test images")
+        found = on_one_line(list(figures["queries"]))
+        weak.append(f"queries only from {found}, of {len(tested)} sources of test images")
     if within_only and across_only:
         weak.append(f"in-domain {', '.join(within_only)}, but cross-domain {', '.join(across_only)}")
     figures |= in_pools

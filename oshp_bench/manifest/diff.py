@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from oshp_bench.datasets.labels import POOLS
 from oshp_bench.manifest.model import Manifest, Pairs, meaning_json
-from oshp_bench.manifest.show import as_text
+from oshp_bench.manifest.show import on_one_line
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -83,9 +83,9 @@ def _members(a: Mapping[_Key, Any], b: Mapping[_Key, Any], place: str = "") -> I
     for key in dict.fromkeys([*a, *b]):
         old, new = a.get(key, _ABSENT), b.get(key, _ABSENT)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _members(old, new, f"{place}{as_text(key)}.")
+            yield from _members(old, new, f"{place}{on_one_line(key)}.")
         elif old != new:
-            yield f"{place}{as_text(key)}: {as_text(old)} -> {as_text(new)}"
+            yield f"{place}{on_one_line(key)}: {on_one_line(old)} -> {on_one_line(new)}"
 
 
 def _head(manifest: Manifest) -> dict[str, Any]:

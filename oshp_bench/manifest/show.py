@@ -52,7 +52,7 @@ def show_lines(manifest: Manifest) -> Iterator[str]:
         ]
     )
     yield from ("", "protocol")
-    yield from columns([[f"  {key}", as_text(value)] for key, value in manifest.protocol.items()])
+    yield from columns([[f"  {key}", on_one_line(value)] for key, value in manifest.protocol.items()])
     yield from ("", "classes")
     yield from columns(
         [
@@ -91,21 +91,21 @@ def columns(rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
-def as_text(value: object) -> str:
+def on_one_line(value: object) -> str:
     """A JSON value on one line, as people write it."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, Mapping):
-        return ", ".join(f"{as_text(key)} {as_text(member)}" for key, member in value.items()) or "none"
+        return ", ".join(f"{on_one_line(key)} {on_one_line(member)}" for key, member in value.items()) or "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(as_text, value)) or "none"
+        return ", ".join(map(on_one_line, value)) or "none"
     return printable(str(value))
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
-    return f"{value:,}" if type(value) is int else as_text(value)
+    return f"{value:,}" if type(value) is int else on_one_line(value)
 
 
 def _pool(present: Iterable[tuple[int, ...] | None]) -> dict[str, int]:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.contract import Batch
+from oshp_bench.datasets.images import IGNORE as IGNORE  # noqa: PLC0414 (prototypes and their ignore label are imported together)
 from oshp_bench.distributed import of_all_processes
 
-IGNORE = 255
 # The class of a slot that pads a sample with fewer classes than others.
 EMPTY = -1
 
