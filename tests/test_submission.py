@@ -207,7 +207,8 @@ def test_a_manifest_that_the_submission_is_not_for(
         first, manifest=replace(second.manifest, name="tiny_fold1", version="2.0.0"), truth_file=second.truth_file
     )
     assert refusal(packed([first], [folders[0]], tmp_path / "first.zip"), other) == [
-        "holds predictions for tiny_fold1 1.0.0, whose test pairs differ from those of tiny_fold1 2.0.0; give their own manifest"
+        "holds predictions for tiny_fold1 1.0.0, whose test pairs differ from those of tiny_fold1 2.0.0; give their own"
+        " manifest"
     ]
     # A name of one's own for the same test pairs is no other manifest.
     renamed = replace(first, manifest=replace(first.manifest, name="mine_fold1"))
