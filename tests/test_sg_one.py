@@ -64,6 +64,16 @@ def test_one_class_of_several_is_parsed_as_it_would_be_alone() -> None:
     torch.testing.assert_close(both[:, 0], (alone[0][:, 0] + alone[1][:, 0]) / 2)
 
 
+def test_parsing_shares_what_the_head_makes_of_the_query_and_gives_the_same() -> None:
+    net = method()
+    queries = [net.encode(photo_of(torch.rand(4, 2))) for _ in range(2)]
+    tasks = [net.adapt(support_of(net, PHOTO, MASK, classes)) for classes in ((3, 5), (5,), (3, 5, 7))]
+    for query in queries:
+        for task in tasks:
+            wanted = functional.interpolate(net.logits(query, task), (9, 7), mode="bilinear")[0]
+            torch.testing.assert_close(net.parse(query, task, (9, 7)), wanted)
+
+
 def test_a_class_that_the_support_does_not_show_guides_nowhere() -> None:
     net = method("1")
     task = net.adapt(support_of(net, PHOTO, MASK, (7,)))

@@ -142,6 +142,8 @@ class SGOne(LearnedMethod):
         settings = settings or SGOneSettings()
         self.ways = (way,)
         self._multiples = settings.multiples
+        # The query that was parsed last, with its taps: pairs of one query follow each other.
+        self._parsed: tuple[Features, Tensor] | None = None
         self.backbone = backbone
         self.branches = (EmbeddingBranches if settings.branches == "embedding" else LevelBranches)(backbone)
         self.classify = nn.Sequential(
@@ -161,8 +163,19 @@ class SGOne(LearnedMethod):
         return self.task(support.features, support.mask, torch.tensor([support.classes], device=support.mask.device))
 
     def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
-        """Logits of background and every class."""
-        return at_image_size(self.logits(query, task), size)[0]
+        """Logits of background and every class.
+
+        They are those of `logits` but for rounding. The head's first convolution is linear, so that what it makes of
+        the query alone is computed once for all classes and all supports.
+        """
+        if self._parsed is None or self._parsed[0] is not query:
+            self._parsed = query, self._taps(query.segmentation)
+        attention = similarity(query.guidance, task.vectors)
+        (_, classes, height, width), (first, between, last) = attention.shape, self.classify
+        near = functional.unfold(attention.transpose(0, 1), 3, padding=1)  # [K, 9, cells]
+        guided = torch.bmm(near.permute(2, 0, 1), self._parsed[1]) + first.get_parameter("bias")
+        votes = last(between(guided).view(height, width, classes, -1).permute(2, 3, 0, 1))
+        return at_image_size(_joined(votes[None], task), size)[0]
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropy at image size. A class that the support's crop lost is background in the query."""
@@ -210,8 +223,22 @@ class SGOne(LearnedMethod):
         """
         attention = similarity(query.guidance, task.vectors)  # (2)
         guided = attention[:, :, None] * query.segmentation[:, None]
-        votes = self.classify(guided.flatten(0, 1)).unflatten(0, attention.shape[:2])
-        return torch.cat((mean_over(votes[:, :, 0], task.ranked), votes[:, :, 1]), 1)
+        votes = self.classify(guided.flatten(0, 1))
+        return _joined(votes.view(*attention.shape[:2], *votes.shape[1:]), task)
+
+    def _taps(self, segmentation: Tensor) -> Tensor:
+        """What each of the nine taps of the head's first convolution makes of a query: [cells, 9, 128].
+
+        Entry (p, t) is the weight of tap t times the feature that it sees from cell p; zero outside.
+        """
+        weight = self.classify[0].get_parameter("weight")
+        seen = functional.unfold(segmentation, 3, padding=1).view(segmentation.shape[1], 9, -1)
+        return torch.einsum("itp,oit->pto", seen, weight.flatten(2))
+
+
+def _joined(votes: Tensor, task: Task) -> Tensor:
+    """Votes [N, K, 2, h, w] for background and for the class as logits [N, 1 + K, h, w]."""
+    return torch.cat((mean_over(votes[:, :, 0], task.ranked), votes[:, :, 1]), 1)
 
 
 def at_image_size(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -60,6 +60,8 @@ def check(recorded: Recorded, case: Mapping[str, Any], precision: torch.dtype) -
     assert_near("cosine", cosine[0, 0], outputs["cosine"], near_cosine)
     assert_near("logits", logits[0], outputs["logits"], near)
     assert_near("logits at image size", large, outputs["logits_up"], near)
+    parsed = network.parse(query, task, (truth.shape[0], truth.shape[1]))
+    assert_near("parsed", parsed[None], outputs["logits_up"], near)
     assert_near("probability", large.softmax(1)[0, 1, ::2, ::2], outputs["prob_fg"], near_cosine)
     differing = large[0].argmax(0) != outputs["pred"]
     assert not (differing & ((large[0, 0] - large[0, 1]).abs() >= near)).any()
