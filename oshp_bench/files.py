@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import io
 import json
 import math
 import os
 import re
+import secrets
 import stat
 import struct
 import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,27 +31,111 @@ BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError,
 BOUNDED_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LINE_WIDTH = 110
 _MAX_DEPTH = 50
+# A dotted key of more parts than tables may be nested; tomllib's time and memory grow with the square of their number.
+_LONG_KEY = re.compile(rf"""(?<![\w.-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MAX_DEPTH}}}""")
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def open_to_read(path: Path | str) -> io.BufferedReader:
+    """Opens a regular file; a FIFO or a device, which could be waited for without end, is refused at once.
+
+    Raises:
+        OSError: it cannot be opened, or it is something else than a file.
+    """
+    # The scorer opens thousands of files, and building a Path costs it as much as reading one.
+    return open(path, "rb", opener=_regular_only)
+
+
+def _regular_only(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file for writing that gets its name only when it is complete.
 
-    The temporary name is fixed, so that a rerun of a killed run overwrites what that run left behind.
+    Until then its name is `.NAME.part`, so that a rerun writes over what a killed run left. While one run writes there,
+    another takes a name of its own, so that two never write into one file; the last to finish wins.
+
+    Raises:
+        OshpError: a device, a FIFO or a folder stands in the place; it would be replaced by a file.
     """
+    if path.exists() and not path.is_file():
+        raise OshpError(f"{path}: not a regular file, so nothing is written there; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
+    partial, file = _locked_part(path)
     try:
-        with partial.open("wb") as file:
+        with file:
             yield file
-        partial.replace(path)
+            # Buffered bytes are written before the file takes its name.
+            file.flush()
+            partial.replace(path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
             # A full disk is noticed by a write, which does not know the file's name.
             error.filename = error.filename or str(path)
         raise
+
+
+def _locked_part(path: Path) -> tuple[Path, IO[bytes]]:
+    """An empty file beside a place, locked for as long as it is open."""
+    partial = path.with_name(f".{path.name}.part")
+    while True:
+        file = _locked(partial)
+        if file is not None:
+            file.truncate(0)
+            return partial, file
+        partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """Opens a file, which is made if there is none, and locks it; None while another run has it."""
+    while True:
+        file = open(path, "rb+", opener=_made_if_missing)  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return None
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        # Between opening and locking it, another run finished and took this name away.
+        file.close()
+
+
+def _made_if_missing(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder; the system frees it when this process ends, however it ends.
+
+    Raises:
+        OshpError: another run is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    file = _locked(path)
+    if file is None:
+        owner = read_bounded(path, 100).decode("ascii", "replace") if path.exists() else ""
+        raise OshpError(f"{folder}: process {owner} writes there; wait for it, or choose another folder")
+    with file:
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            # A run that failed before it wrote anything leaves no folder.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,11 +155,9 @@ def read_at_most(path: Path | str, most: int) -> bytes:
     Raises:
         OSError: it cannot be read.
     """
-    # The scorer opens thousands of files, and building a Path takes as long as reading one.
-    with open(path, "rb") as file:  # noqa: PTH123
-        status = os.fstat(file.fileno())
-        # read(most + 1) would allocate that much memory even for a small file.
-        return file.read((min(status.st_size, most) if stat.S_ISREG(status.st_mode) else most) + 1)
+    with open_to_read(path) as file:
+        # Not read(most + 1): that sets so much memory aside for every small file.
+        return file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -115,7 +201,10 @@ def read_json(path: Path) -> Any:
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a TOML file of at most 1 MiB."""
     with _valid("TOML", str(path)):
-        content = tomllib.loads(read_bounded(path, MAX_TOML_BYTES).decode())
+        text = read_bounded(path, MAX_TOML_BYTES).decode()
+        if _LONG_KEY.search(text):
+            raise RecursionError
+        content = tomllib.loads(text)
         _check_depth(content)
     return content
 
@@ -193,8 +282,9 @@ def _bounded_int(digits: str) -> int:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key {key!r} stands there twice")
+        members[key] = value
     return members

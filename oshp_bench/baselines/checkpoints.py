@@ -25,7 +25,7 @@ from oshp_bench.baselines.eopnet.settings import RELEASE
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table, changed, changed_at_test
 from oshp_bench.errors import OshpError
-from oshp_bench.files import canonical_json, parse_json, write_bytes
+from oshp_bench.files import canonical_json, open_to_read, parse_json, write_bytes
 from oshp_bench.manifest import Manifest
 from oshp_bench.version import __version__
 
@@ -152,7 +152,7 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             head = file.read(9)
             file.seek(0)
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -86,6 +86,7 @@ def main(
     from oshp_bench.episodes.episodes import Episodes
     from oshp_bench.episodes.reading_ahead import ReadingCache
     from oshp_bench.episodes.writer import PredictionWriter
+    from oshp_bench.files import reserved
     from oshp_bench.manifest import load_manifest
 
     ways = [way for way in predictor.ways if wanted in (way, "both")]
@@ -103,6 +104,7 @@ def main(
     for episodes in todo.values():
         episodes.check_files()
     if any(map(len, todo.values())):
+        click.get_current_context().with_resource(reserved(out))
         predict = predictor.build(contract, source)
         for way, episodes in todo.items():
             coming = images.ahead(episodes, workers if predictor.about else 0)

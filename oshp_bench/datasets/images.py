@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from oshp_bench.datasets import png
 from oshp_bench.datasets.matlab import read_matrix
 from oshp_bench.errors import OshpError
 from oshp_bench.files import read_at_most, write_bytes
@@ -27,11 +28,9 @@ IGNORE = 255
 COARSE = np.ones(256, np.uint8)
 COARSE[[0, IGNORE]] = 0, IGNORE
 COARSE.flags.writeable = False
-_CHUNK, _CRC = struct.Struct(">I4s"), struct.Struct(">I")
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 # The start of a frame's segment in a JPEG, and its kinds: baseline, extended, progressive.
 _FRAME, _FRAMES = struct.Struct(">BBHBHHB"), (0xC0, 0xC1, 0xC2)
@@ -62,11 +61,13 @@ def open_image(data: bytes | Path, formats: tuple[str, ...]) -> Image.Image:
     """
     if isinstance(data, Path):
         data = _content(data)
-    if data.startswith(_PNG) and "PNG" in formats:
-        _check_png(data)
+    if data.startswith(png.SIGNATURE) and "PNG" in formats:
+        problem = png.problem_of(data, MAX_PIXELS)
+        if problem:
+            raise ImageProblem(problem)
     try:
         # Warnings are about damaged metadata, which we do not read. A checked PNG gives none.
-        with nullcontext() if data.startswith(_PNG) else warnings.catch_warnings(action="ignore"):
+        with nullcontext() if data.startswith(png.SIGNATURE) else warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError as error:
         raise ImageProblem(_TOO_LARGE) from error
@@ -85,10 +86,8 @@ def decode(image: Image.Image) -> NDArray[np.uint8]:
     """
     tile = getattr(image, "tile", None)
     rawmode = str(tile[0][3]) if tile else ""
-    try:
-        pixels = np.asarray(image)
-    except _BROKEN as error:
-        raise ImageProblem(f"truncated or damaged ({error})") from error
+    _load(image)
+    pixels = np.asarray(image)
     # The view is for pictures of 1 bit: bytes of 0 and 255 with the dtype bool.
     return pixels.view(np.uint8) // np.uint8(_GREY_SCALE[rawmode]) if rawmode in _GREY_SCALE else pixels
 
@@ -125,10 +124,23 @@ def read_photo(path: Path, *, upright: bool = False) -> Photo:
     """
     image = open_image(path, ("JPEG", "PNG"))
     turn = _TURNS.get(_orientation(image)) if upright else None
+    _load(image)
     try:
         # Through RGBA, because Pillow warns about palettes with transparency.
         colours = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
         return np.asarray(colours if turn is None else colours.transpose(turn))
+    except _BROKEN as error:
+        raise ImageProblem(f"truncated or damaged ({error})") from error
+
+
+def _load(image: Image.Image) -> None:
+    """Decodes an opened picture in place, and refuses one whose data end before its last row."""
+    file = getattr(image, "fp", None)
+    try:
+        if image.format != "PNG" or not isinstance(file, io.BytesIO):
+            image.load()
+        elif not png.load_whole(image, file.getvalue()):
+            raise ImageProblem("damaged: it has fewer rows than its header says")
     except _BROKEN as error:
         raise ImageProblem(f"truncated or damaged ({error})") from error
 
@@ -265,27 +277,6 @@ def _content(path: Path) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise ImageProblem(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     return data
-
-
-def _check_png(data: bytes) -> None:
-    """Refuses a PNG that is cut off or whose checksums do not fit: Pillow would silently return wrong pixels."""
-    start, kind = len(_PNG), b""
-    while kind != b"IEND":
-        length, kind = _CHUNK.unpack_from(data, start) if start + 12 <= len(data) else (len(data), b"")
-        end = start + 8 + length
-        if end + 4 > len(data):
-            raise ImageProblem("truncated: the PNG's end is missing")
-        if zlib.crc32(data[start + 4 : end]) != _CRC.unpack_from(data, end)[0]:
-            raise ImageProblem("damaged: a checksum of the PNG does not fit")
-        if kind == b"IHDR" and length == 13:
-            width, height, bits = struct.unpack_from(">IIB", data, start + 8)
-            if width * height > MAX_PIXELS:
-                raise ImageProblem(f"{width}x{height} pixels are more than we read")
-            if bits == 16:
-                raise ImageProblem("16 bits a channel; 8 are needed")
-        elif kind == b"acTL":
-            raise ImageProblem("animated; a single picture is needed")
-        start = end + 4
 
 
 def _why_unreadable(data: bytes, formats: tuple[str, ...]) -> str:

@@ -54,7 +54,7 @@ def write_pack(manifest: Manifest, source: Source, path: Path) -> None:
     start = np.concatenate([[0], np.cumsum(sizes.astype(np.int64).prod(axis=1))])
     problems: list[str] = []
     # HDF5 wants a name, not a file; both lead to the same temporary file.
-    with written_whole(path) as file, h5py.File(file.name, "w") as pack:
+    with written_whole(path) as file, h5py.File(file.name, "w", locking=False) as pack:
         attributes = {
             "format": _FORMAT,
             "manifest": manifest.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -87,6 +88,7 @@ def main(
     except ImportError as error:
         raise OshpError("training needs torch: pip install 'oshp-bench[train]'") from error
 
+    from oshp_bench.files import reserved
     from oshp_bench.manifest import load_manifest
     from oshp_bench.training.draws import Draws
     from oshp_bench.training.loop import Run, train
@@ -107,7 +109,7 @@ def main(
     run_folder = RunFolder(folder, settings, contract, tensorboard)
     draws = Draws(contract, settings)
     photos, source = open_photos(contract, draws.images, settings.validate_every > 0, root, pack)
-    with processes(device) as mine:
+    with processes(device) as mine, reserved(folder) if mine.first else nullcontext():
         outcome = train(Run(settings, contract, draws, photos, source, run_folder, mine))
     if not mine.first:
         return

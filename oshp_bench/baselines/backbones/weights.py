@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oshp_bench.errors import OshpError, raise_problems, shortened
+from oshp_bench.files import open_to_read
 
 MAX_BYTES = 4 << 30
 # What torch.load raises for a file that is cut off, of another kind, or wants to run code.
@@ -37,7 +38,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.stat().st_size > MAX_BYTES:
             raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
         # From a path torch would take the format from the file's name. It warns of what it then refuses.
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        with open_to_read(path) as file, warnings.catch_warnings(action="ignore"):
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
