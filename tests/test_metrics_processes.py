@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 from metrics_cases import Bench, make_bench
@@ -38,6 +36,15 @@ PLAIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     " from oshp_bench.report.cli import main; main()",
 )
+
+# Tells, before everything else, when the manifest is opened.
+TOLD = """
+import sys
+def hook(event, arguments):
+    if event == "open" and str(arguments[0]) == sys.argv[sys.argv.index("--manifest") + 1]:
+        print("opened", flush=True)
+sys.addaudithook(hook)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -103,33 +110,19 @@ def test_death_in_the_middle_of_a_write_leaves_no_half_file(
 
 
 class Running:
-    """A run that has read its manifest, through a pipe, and is at work."""
+    """A run that has opened its manifest and is at work."""
 
     def __init__(self, bench: Bench, tmp_path: Path, predictions: Path, *options: object) -> None:
-        pipe = tmp_path / "manifest.json"
-        pipe.unlink(missing_ok=True)
-        os.mkfifo(pipe)
         self.out = tmp_path / "out"
-        arguments = [predictions, "--manifest", pipe, "--truth", bench.truth_file, "--out", self.out, *options]
         self.process = subprocess.Popen(
-            [sys.executable, *PLAIN, *map(str, arguments)],
+            [sys.executable, "-c", TOLD + PLAIN[1], *command(bench, predictions, self.out, *options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        with self._opened(pipe) as file:
-            file.write(bench.manifest_file.read_bytes())
-
-    def _opened(self, pipe: Path) -> IO[bytes]:
-        """The pipe, once the process reads from it."""
-        while self.process.poll() is None:
-            with suppress(OSError):
-                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-                os.set_blocking(descriptor, True)
-                return open(descriptor, "wb")  # noqa: PTH123
-            time.sleep(0.01)
-        raise AssertionError(self.process.stderr and self.process.stderr.read())
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "opened\n"
 
     def stop(self, after: float, number: signal.Signals) -> str:
         """Signals the process or, as a terminal does, its group; gives what was printed on stderr.
