@@ -88,6 +88,25 @@ def test_a_new_row_does_not_depend_on_the_others_and_a_missing_one_is_zero() -> 
     assert not missing[1][3].any() and shown.tolist() == [True, True, True, False]
 
 
+def test_rows_and_proxies_of_length_1_are_mixed_for_cosines() -> None:
+    features = torch.tensor([[0.0, 5.0], [9.0, 0.0]]).T.view(1, 2, 1, 2)
+    rows = torch.tensor([[2.0, 0.0]])
+    (got, *_), _ = imprinted((rows,) * 3, (features,) * 3, torch.tensor([[[0, 1]]]), 1, alpha=0.5, unit=True)
+    torch.testing.assert_close(got, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
+
+
+def test_logits_of_cosines_are_their_sum_over_the_depths_times_the_factor() -> None:
+    net = network(cosine=True)
+    with torch.no_grad():
+        features = net.encode(torch.rand(1, 3, 4, 4))
+        rows: Depths = (torch.rand(2, 3), torch.rand(2, 3), torch.rand(2, 3))
+        cosines = [
+            torch.nn.functional.cosine_similarity(feature, depth[1][None, :, None, None])
+            for feature, depth in zip(features, rows, strict=True)
+        ]
+        torch.testing.assert_close(net.logits(features, rows)[:, 1], 20 * torch.stack(cosines).sum(0))
+
+
 def test_masks_become_row_numbers() -> None:
     masks = torch.tensor([[[0, 2, 5, 1, 7, 255]]])
     assert row_numbers(masks, (1, 2)).tolist() == [[[0, 2, 0, 1, 0, 255]]]

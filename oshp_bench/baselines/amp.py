@@ -35,6 +35,9 @@ class AMPSettings:
     """Channels of the embedding, the deepest of the three features."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.5
     """How often training leaves out a channel of the embedding."""
+    cosine: bool = False
+    """Score cosines of features and rows, times a learned factor that starts at 20: the authors' normalised training.
+    Rows and proxies then have length 1 before they are mixed."""
     novel: Literal["background", "ignored"] = "background"
     """Human pixels without a base class in training: background, as OSHP's masks say, or ignored, as the authors have
     it."""
@@ -70,6 +73,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "batch": 1,
         "epochs": 20,
     },
+    # Imprinted rows have length 1, which trained rows on features of another size than VGG-16's do not match.
+    "cpu": {"model": {"cosine": True}},
+    "quick": {"model": {"cosine": True}},
 }
 
 # Of the three depths, from deep to shallow: features [N, C, h, w], or classifier rows [R, C].
@@ -121,6 +127,8 @@ class AMP(LearnedMethod):
             nn.Conv2d(width, 1 + len(labels.base), 1, bias=False) for width in (settings.width, *reversed(shallow))
         )
 
+        self.scale = nn.Parameter(torch.tensor(20.0)) if settings.cosine else None
+
     def encode(self, images: Tensor) -> Depths:
         """Features at three depths, from deep to shallow; the deepest is the embedding before its ReLU."""
         levels = self.backbone.level_features(images, self._names)
@@ -135,11 +143,16 @@ class AMP(LearnedMethod):
     def logits(self, features: Depths, rows: Depths) -> Tensor:
         """Logits of all rows at the shallowest grid, [N, R, h, w]: deeper ones are resized and added, as in FCN-8s."""
         embedding, *others = features
-        out = _scores(self.dropout(embedding.relu()), rows[0])
+        out = self._scores(self.dropout(embedding.relu()), rows[0])
         for feature, depth in zip(others, rows[1:], strict=True):
             size = (feature.shape[2], feature.shape[3])
-            out = (out if out.shape[2:] == size else upsampled(out, size)) + _scores(feature, depth)
-        return out
+            out = (out if out.shape[2:] == size else upsampled(out, size)) + self._scores(feature, depth)
+        return out if self.scale is None else out * self.scale
+
+    def _scores(self, features: Tensor, rows: Tensor) -> Tensor:
+        if self.settings.cosine:
+            features, rows = (functional.normalize(each, dim=1) for each in (features, rows))
+        return functional.conv2d(features, rows[:, :, None, None])
 
     def at_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits at image size."""
@@ -152,7 +165,8 @@ class AMP(LearnedMethod):
         novel = tuple(label for label in support.classes if label not in self._base)
         ids = (*self._base, *novel)
         labels = row_numbers(support.whole if self.settings.imprints == "whole" else support.mask, ids)
-        rows, shown = imprinted(self.rows(), support.features, labels, len(novel), self.settings.alpha)
+        how = len(novel), self.settings.alpha, self.settings.cosine
+        rows, shown = imprinted(self.rows(), support.features, labels, *how)
         old, asked = 1 + len(self._base), tuple(1 + ids.index(label) for label in support.classes)
         empty = torch.tensor([number >= old for number in asked], device=shown.device) & ~shown[list(asked)]
         return Task(rows, tuple(range(old, 1 + len(ids))), asked, empty)
@@ -175,12 +189,12 @@ class AMP(LearnedMethod):
         Returns:
             The labels that it was given, int64 [1, *size] of row numbers; the rows after either step.
         """
-        alpha = self.settings.refine_alpha
+        how = 0, self.settings.refine_alpha, self.settings.cosine
         sure = self.at_size(self.logits(query, task.rows), size).softmax(1)[:, task.novel[0] :]
         best, number = sure.max(1)
         labels = torch.where(best > self.settings.refine_above, number + task.novel[0], 0)
-        first, _ = imprinted(task.rows, query, labels, 0, alpha)
-        second, _ = imprinted(first, query, torch.zeros_like(labels), 0, alpha)
+        first, _ = imprinted(task.rows, query, labels, *how)
+        second, _ = imprinted(first, query, torch.zeros_like(labels), *how)
         return labels, first, second
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
@@ -195,7 +209,9 @@ class AMP(LearnedMethod):
         return {"classes": cross_entropy(self.at_size(logits, (truth.shape[1], truth.shape[2])), truth)}
 
 
-def imprinted(rows: Depths, features: Depths, labels: Tensor, new: int, alpha: float) -> tuple[Depths, Tensor]:
+def imprinted(
+    rows: Depths, features: Depths, labels: Tensor, new: int, alpha: float, unit: bool = False
+) -> tuple[Depths, Tensor]:
     """Moves the rows of what the labels show towards its proxies, eq. (2); appends those of new classes.
 
     Args:
@@ -204,6 +220,7 @@ def imprinted(rows: Depths, features: Depths, labels: Tensor, new: int, alpha: f
         labels: int64 [K, H, W] of row numbers; 255 to ignore.
         new: how many rows are appended: normalised proxies, zero where the labels do not show them.
         alpha: the weight of a proxy; 1 - alpha is the row's.
+        unit: rows and proxies are brought to length 1 before they are mixed.
 
     Returns:
         The rows, [R + new, C] at each depth, and which of them the labels show, bool [R + new].
@@ -217,7 +234,10 @@ def imprinted(rows: Depths, features: Depths, labels: Tensor, new: int, alpha: f
     moved = []
     for depth, feature in zip(rows, features, strict=True):
         means = proxies(feature, labels, old + new)
-        mixed = _normalised((1 - alpha) * depth + alpha * means[:old])
+        start = depth
+        if unit:
+            start, means = _normalised(depth), _normalised(means)
+        mixed = _normalised((1 - alpha) * start + alpha * means[:old])
         moved.append(torch.cat((torch.where(moves[:, None], mixed, depth), _normalised(means[old:]))))
     embedding, shallow, shallowest = moved
     return (embedding, shallow, shallowest), shown
@@ -254,10 +274,6 @@ def row_numbers(masks: Tensor, ids: Sequence[int]) -> Tensor:
     """Masks of class ids as row numbers: i + 1 for ids[i]; a class without a row is background, 255 stays."""
     rows = torch.tensor(ids, device=masks.device).expand(len(masks), -1)
     return channels(masks, rows, torch.ones_like(rows, dtype=torch.bool))
-
-
-def _scores(features: Tensor, rows: Tensor) -> Tensor:
-    return functional.conv2d(features, rows[:, :, None, None])
 
 
 def _normalised(rows: Tensor) -> Tensor:

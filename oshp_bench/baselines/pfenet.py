@@ -52,11 +52,12 @@ class PFENetSettings:
 
 
 # See LearnedMethod.defaults. The authors' base rate is 0.0025, and their schedule takes ten times that for all that is
-# trained. On a CPU the pyramid of 256 channels would take ten times as long as the small backbone.
+# trained. On a CPU the pyramid of 256 channels would take ten times as long as the small backbone; few channels learn
+# nothing in few steps if half of them are left out, and batches of two give poor statistics.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "paper": {"backbone": "resnet50-deep", "lr": 0.025, "weight_decay": 1e-4, "batch": 4},
-    "cpu": {"model": {"width": 64}},
-    "quick": {"model": {"width": 32}},
+    "cpu": {"freeze_batch_norm": True, "model": {"width": 64, "dropout": [0.0, 0.0]}},
+    "quick": {"freeze_batch_norm": True, "model": {"width": 32, "dropout": [0.0, 0.0]}},
 }
 
 
