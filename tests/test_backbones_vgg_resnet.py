@@ -144,7 +144,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     ("name", "line"),
     [
         ("vgg16", "vgg16 needs a file of pretrained weights, such as torchvision's vgg16-397923af.pth"),
-        ("resnet50-deep", "resnet50 needs a file of pretrained weights, such as semseg's resnet50_v2.pth"),
+        ("resnet50-deep", "resnet50-deep needs a file of pretrained weights, such as semseg's resnet50_v2.pth"),
     ],
 )
 def test_weights_have_to_be_given(name: str, line: str) -> None:

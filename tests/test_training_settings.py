@@ -161,7 +161,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ),
         ("model.tau=0", "model: tau is 0.0; it must be 0.0001 to 10000"),
         ("model.warm_up=-1", "model: warm_up is -1; it must be 0 to 1000000"),
-        ("method=popnet", f"method is 'popnet'; known: {', '.join(named('frozen', 'trained'))}"),
+        ("method=popnets", f"method is 'popnets'; known: {', '.join(named('frozen', 'trained'))}"),
         ("backbone=vgg", f"backbone is 'vgg'; known: {', '.join(BACKBONES)}, hub:NAME"),
         ("model=5", "model is 5, not a table of settings"),
         ("augmentation.crop.x=5", "augmentation.crop is {'x': 5}, not a whole number"),

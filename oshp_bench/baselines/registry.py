@@ -57,6 +57,9 @@ METHODS = {
         KnownMethod("panet", "PANet (Wang et al., ICCV 2019)", "panet.PANet"),
         KnownMethod("sg-one", "SG-One (Zhang et al., TCYB 2020)", "sg_one.SGOne"),
         KnownMethod("eopnet-fg", "ours: EOP-Net with a foreground gate", "eopnet.foreground.EOPNetFG"),
+        KnownMethod("popnet", "POPNet (He et al., AAAI 2021)", "popnet.POPNet"),
+        KnownMethod("fine-tuning", "OSVOS (Caelles et al., CVPR 2017)", "fine_tuning.FineTuning", ways=("1",)),
+        KnownMethod("persam", "PerSAM (Zhang et al., ICLR 2024)", "persam.method.PerSAM", "frozen", ways=("1",)),
     )
 }
 

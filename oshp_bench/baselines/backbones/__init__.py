@@ -29,12 +29,14 @@ class BackboneRecipe:
         width: its channels, unless another number is asked for.
         build: makes it with random weights, for a width.
         load: gives it pretrained weights from a file, in place; None takes those that an installed package carries.
+        files: the files that can be given to it, for a person; "" where none has to be.
     """
 
     summary: str
     width: int
     build: Callable[[int], Backbone]
     load: Callable[[Backbone, Path | None], None]
+    files: str = ""
 
 
 def build_backbone(
@@ -60,6 +62,10 @@ def build_backbone(
     recipe = _hub(name.removeprefix(HUB), architecture) if name.startswith(HUB) else BACKBONES.get(name)
     if recipe is None:
         raise OshpError(f"{name}: no such backbone; known: {', '.join(BACKBONES)}, {HUB}NAME")
+    if pretrained and weights is None and recipe.files:
+        raise OshpError(
+            f"{name} needs a file of pretrained weights, such as {recipe.files}; or ask for a start from random weights"
+        )
     backbone = recipe.build(width or recipe.width)
     if pretrained:
         recipe.load(backbone, weights)
@@ -77,15 +83,12 @@ def _xception(depth: Depth) -> BackboneRecipe:
     def load(backbone: Backbone, path: Path | None) -> None:
         from oshp_bench.baselines.backbones.weights import load_encoder
 
-        if path is None:
-            raise OshpError(
-                "xception65 needs a file of pretrained weights: those of DeepLabV3+ trained on COCO, or a checkpoint of"
-                " EOP-Net's authors; or ask for a start from random weights"
-            )
+        assert path is not None
         load_encoder(backbone, path, ("xception_features.",))
 
     layers = "mid-level features" if depth == 62 else "with ASPP"
-    return BackboneRecipe(f"DeepLabV3+ Xception-65, {depth} layers ({layers})", 256, build, load)
+    files = "that of DeepLabV3+ trained on COCO, or a checkpoint of EOP-Net's authors"
+    return BackboneRecipe(f"DeepLabV3+ Xception-65, {depth} layers ({layers})", 256, build, load, files)
 
 
 def _efficientnet_lite0() -> BackboneRecipe:
@@ -111,9 +114,11 @@ def _vgg16(layout: VGGLayout, whose: str) -> BackboneRecipe:
     def load(backbone: Backbone, path: Path | None) -> None:
         from oshp_bench.baselines.backbones.weights import load_renamed
 
-        load_renamed(backbone, _given(path, "vgg16", "torchvision's vgg16-397923af.pth"), str, "classifier.")
+        assert path is not None
+        load_renamed(backbone, path, str, "classifier.")
 
-    return BackboneRecipe(f"VGG-16, output stride 8, as {whose} has it", 512, build, load)
+    file = "torchvision's vgg16-397923af.pth"
+    return BackboneRecipe(f"VGG-16, output stride 8, as {whose} has it", 512, build, load, file)
 
 
 def _resnet50(deep: bool, whose: str) -> BackboneRecipe:
@@ -126,11 +131,29 @@ def _resnet50(deep: bool, whose: str) -> BackboneRecipe:
         from oshp_bench.baselines.backbones.resnet50 import our_name
         from oshp_bench.baselines.backbones.weights import load_renamed
 
-        file = "semseg's resnet50_v2.pth" if deep else "torchvision's resnet50-19c8e357.pth"
-        load_renamed(backbone, _given(path, "resnet50", file), our_name, "fc.")
+        assert path is not None
+        load_renamed(backbone, path, our_name, "fc.")
 
     stem = ", deep stem" if deep else ""
-    return BackboneRecipe(f"ResNet-50{stem}, output stride 8, as {whose} has it", 2048, build, load)
+    file = "semseg's resnet50_v2.pth" if deep else "torchvision's resnet50-19c8e357.pth"
+    return BackboneRecipe(f"ResNet-50{stem}, output stride 8, as {whose} has it", 2048, build, load, file)
+
+
+def _sam(name: str, what: str, files: str) -> BackboneRecipe:
+    def build(width: int) -> Backbone:
+        from oshp_bench.baselines.backbones.sam import SIZES, WIDTH, Sam
+
+        if width != WIDTH:
+            raise OshpError(f"{name} has {WIDTH} channels, not {width}; remove the width")
+        return Sam(SIZES[name])
+
+    def load(backbone: Backbone, path: Path | None) -> None:
+        from oshp_bench.baselines.backbones.sam import load_sam
+
+        assert path is not None
+        load_sam(backbone, path)
+
+    return BackboneRecipe(f"Segment Anything with {what}, for persam", 256, build, load, files)
 
 
 def _hub(where: str, architecture: Mapping[str, Any] | None) -> BackboneRecipe:
@@ -160,14 +183,6 @@ def usual_width(name: str) -> int:
     return BACKBONES[name].width if name in BACKBONES else HUB_WIDTH
 
 
-def _given(path: Path | None, name: str, file: str) -> Path:
-    if path is None:
-        raise OshpError(
-            f"{name} needs a file of pretrained weights, such as {file}; or ask for a start from random weights"
-        )
-    return path
-
-
 BACKBONES = {
     "xception65": _xception(62),
     "xception65-69": _xception(69),
@@ -178,4 +193,8 @@ BACKBONES = {
     "vgg16-fcn8s": _vgg16("fcn8s", "AMP"),
     "resnet50": _resnet50(False, "PPNet"),
     "resnet50-deep": _resnet50(True, "PFENet"),
+    "sam-vit-b": _sam("sam-vit-b", "ViT-B", "sam_vit_b_01ec64.pth or the folder of facebook/sam-vit-base"),
+    "sam-vit-l": _sam("sam-vit-l", "ViT-L", "sam_vit_l_0b3195.pth or the folder of facebook/sam-vit-large"),
+    "sam-vit-h": _sam("sam-vit-h", "ViT-H", "sam_vit_h_4b8939.pth or the folder of facebook/sam-vit-huge"),
+    "sam-tiny": _sam("sam-tiny", "two layers, to try the pipeline", "one that was made for a test"),
 }

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from oshp_bench.errors import OshpError, raise_problems, shortened
@@ -29,7 +31,9 @@ UNREADABLE = (
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Reads a torch file that maps names to tensors, on the CPU; the "module." of parallel training is dropped.
+    """Reads a torch or safetensors file that maps names to tensors, on the CPU.
+
+    The "module." of parallel training is dropped.
 
     Raises:
         OshpError: missing, too large, cut off, with code inside, or with anything but tensors.
@@ -39,12 +43,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
             raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
         # From a path torch would take the format from the file's name. It warns of what it then refuses.
         with open_to_read(path) as file, warnings.catch_warnings(action="ignore"):
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            # A safetensors file begins with the length of its header, which is JSON.
+            safe = file.read(9)[8:] == b"{"
+            file.seek(0)
+            state = load_file(path) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except UNREADABLE as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise OshpError(
-            f"{path}: no torch file of plain tensors (cut off, of another kind, or with code inside); get it again"
+            f"{path}: no file of plain tensors (cut off, of another kind, or with code inside); get it again"
         ) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) and _is_plain(tensor) for name, tensor in state.items()

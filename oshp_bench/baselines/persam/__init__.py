@@ -1,0 +1,1 @@
+"""PerSAM: Segment Anything, personalised by one support."""
