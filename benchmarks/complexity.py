@@ -61,8 +61,8 @@ class Pair:
 def measured(backbone: str, reading: str, size: int, classes: int, rounds: int) -> dict[str, str | float]:
     """A row of the table."""
     torch.manual_seed(0)
-    kind = PairByPair if reading == "release" else EOPNet
-    network = kind(build_backbone(backbone, pretrained=False), Labels(_LABELS), "k", MODELS[reading]).eval()
+    build = PairByPair if reading == "release" else EOPNet.build
+    network = build(build_backbone(backbone, pretrained=False), Labels(_LABELS), "k", MODELS[reading]).eval()
     pair = Pair(network, size, classes)
     return {
         "model": f"EOP-Net, {backbone}, {reading}",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
+from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.contract import Labels, Progress
-from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
-from oshp_bench.baselines.eopnet.readings import BACKGROUND
+from oshp_bench.baselines.eopnet.coarse import BACKGROUND
+from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpacePrototypes
+from oshp_bench.baselines.eopnet.release import ReleasedEOPNet
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.pieces.prototypes import similarity
 from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.training.draws import Draws
 from oshp_bench.training.parallel import Processes
@@ -27,6 +31,7 @@ from oshp_bench.training.samples import Episodes, RawBatch, batches
 from oshp_bench.training.settings import TrainSettings, preset
 from oshp_bench.training.stepper import Stepper
 
+Built = TypeVar("Built", bound=EOPNet)
 THREADS = 2
 CPU = torch.device("cpu")
 # The release recomputes nothing.
@@ -44,10 +49,10 @@ def without_spinning() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
 
 
-class PairByPair(EOPNet):
-    """EOP-Net with what the release computes at test: AGM over all slots, and the coarse head for background, too."""
+class PairByPair(ReleasedEOPNet):
+    """The release with all that it computes at test: AGM over all slots, and the coarse head for background, too."""
 
-    def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         assert self.agm is not None and self.coarse is not None and query.coarse is not None and task.coarse is not None
         attention = similarity(query.fine, task.fine.vectors)
         for slot in range(attention.shape[1]):
@@ -95,7 +100,7 @@ class Training:
 
     @cached_property
     def network(self) -> EOPNet:
-        return self._built(EOPNet)
+        return self._built(EOPNet.build)
 
     @cached_property
     def _stepper(self) -> Stepper:
@@ -111,26 +116,28 @@ class Training:
     def step(self, batch: RawBatch) -> None:
         self._stepper.step(batch, _MIDDLE)
 
-    def for_test(self) -> tuple[EOPNet, EOPNet]:
-        """The network and its PairByPair with the same weights, which have seen one batch.
-
-        Its prototypes are remembered, and its statistics are those of batch norm, so that features are of this world.
-        """
-        network, slow = self.network.train(), self._built(PairByPair)
-        for each in network.modules():
-            if isinstance(each, torch.nn.BatchNorm2d):
-                each.momentum = None
+    def for_test(self) -> EOPNet:
+        """The network after one batch: prototypes are remembered, and batch norm has statistics of real features."""
+        network = self.network.train()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
         settings = self.settings
         with torch.no_grad():
             network(next(self.batches(1)).on(CPU, settings.way, settings.channels_last), _MIDDLE)
-        slow.load_state_dict(network.state_dict())
-        return network, slow
+        return network
 
-    def _built(self, kind: type[EOPNet]) -> EOPNet:
+    def pair_by_pair(self) -> PairByPair:
+        """The same weights as a PairByPair; in the release's reading alone."""
+        slow = self._built(PairByPair)
+        slow.load_state_dict(self.network.state_dict())
+        return slow
+
+    def _built(self, build: Callable[[Backbone, Labels, Way, EOPNetSettings], Built]) -> Built:
         torch.manual_seed(0)
         settings = self.settings
         backbone = build_backbone(settings.backbone, width=settings.width, pretrained=False)
-        network = kind(
+        network = build(
             backbone, Labels(len(self.manifest.dataset.labels), self.manifest.ids_of("base")), "k", settings.model
         )
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

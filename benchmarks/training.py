@@ -64,11 +64,12 @@ class Predicted:
 def prediction_rows(backbone: str) -> Iterator[Row]:
     # Pictures are read by whoever comes first, which is us.
     images, alone = ImageCache(embedded()[1]), [[index] for index in ALONE]
-    ours, _ = Training.of(backbone, "paper").for_test()
+    ours = Training.of(backbone, "paper").for_test()
     quick = Predicted.by(ours, [PAIRS], images)
     assert any(len(np.unique(mask)) > 2 for mask in quick.masks.values()), "predictions of one class tell nothing"
-    release, as_released = Training.of(backbone, "release").for_test()
-    slow = Predicted.by(as_released, alone, images)
+    training = Training.of(backbone, "release")
+    release = training.for_test()
+    slow = Predicted.by(training.pair_by_pair(), alone, images)
     yield Row(f"release, pair by pair, over predicting: {backbone}", slow.seconds / quick.seconds, 5, "x", True)
     changed = quick.differing(Predicted.by(ours, alone, images))
     yield Row(f"predictions that reuse changes: {backbone}", changed, 0, "")

@@ -34,7 +34,7 @@ class Strided(Backbone):
 def network(settings: EOPNetSettings | None = None, way: Way = "k") -> EOPNet:
     """An EOP-Net of classes below 8, the same whenever it is asked for."""
     torch.manual_seed(1)
-    return EOPNet(Strided(), LABELS, way, settings)
+    return EOPNet.build(Strided(), LABELS, way, settings or EOPNetSettings())
 
 
 def without(whole: EOPNet, **parts: bool) -> EOPNet:

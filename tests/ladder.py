@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -43,10 +41,7 @@ class Ladder(Backbone):
     def normalised(self, images: Tensor) -> Tensor:
         return functional.avg_pool2d(images, 2)
 
-    def layers(self, name: str) -> list[nn.Module]:
-        return [self.convs[name]]
-
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+    def stage(self, name: str) -> nn.Module:
         return self.convs[name]
 
 

@@ -17,7 +17,7 @@ from oshp_bench.baselines.card import Card, TrainedOn
 from oshp_bench.baselines.checkpoints import build, load_checkpoint, save_checkpoint
 from oshp_bench.baselines.cli import main
 from oshp_bench.baselines.eopnet.network import EOPNet
-from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
+from oshp_bench.baselines.pieces.memory import MomentumPrototypes
 from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError

@@ -92,7 +92,7 @@ def test_a_level_depends_on_the_layers_of_its_stages_alone(name: str) -> None:
     backbone = build_backbone(name, pretrained=False)
     images, learned = torch.rand(2, 3, 40, 40), set[nn.Parameter]()
     for level in backbone.levels:
-        learned |= {parameter for layer in backbone.layers(level) for parameter in layer.parameters()}
+        learned |= set(backbone.stage(level).parameters())
         backbone.zero_grad()
         torch.autograd.backward(backbone.level_features(images, [level])[level].sum())
         assert {parameter for parameter in backbone.parameters() if parameter.grad is not None} == learned

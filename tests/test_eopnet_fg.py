@@ -58,7 +58,7 @@ def test_with_all_changes_off_it_is_eopnet() -> None:
 def test_ignore_leaves_out_humans_without_a_base_class_and_changes_the_fine_losses_alone() -> None:
     net, plain, episodes = gated(ignore=True), gated(), unnamed()
     masks = episodes.support_masks[:, 0, ::4, ::4]
-    task = net.task(net.encode(episodes.support_images[:, 0]), masks, masks, torch.tensor([[1, 2], [1, 2]]), 0)
+    task = net.prototypes(net.encode(episodes.support_images[:, 0]), masks, masks, torch.tensor([[1, 2], [1, 2]]), 0)
     truth = net.truth(episodes.query_masks, episodes.query_coarse, task)
     lost = (episodes.query_masks == 0) & (episodes.query_coarse == 1)
     assert lost.any()

@@ -85,7 +85,7 @@ def test_contrast_by_hand() -> None:
 
 def test_pixels_of_classes_without_prototype_are_background() -> None:
     net, episodes = network(), batch()
-    task = net.task(
+    task = net.prototypes(
         net.encode(episodes.support_images[:, 0]),
         episodes.support_masks[:, 0, ::4, ::4],
         episodes.support_coarse[:, 0, ::4, ::4],
@@ -205,7 +205,7 @@ def test_nothing_depends_on_absent_classes(trained: EOPNet) -> None:
 
 
 def test_in_the_release_absent_classes_lower_the_background() -> None:
-    nets = [EOPNet(Strided(), replace(LABELS, count=count), "k", RELEASE) for count in (COUNT, COUNT + 10)]
+    nets = [EOPNet.build(Strided(), replace(LABELS, count=count), "k", RELEASE) for count in (COUNT, COUNT + 10)]
     nets[1].load_state_dict(nets[0].state_dict() | {"memory.rows": torch.zeros(COUNT + 10, WIDTH)})
     few, many = (scores(net, batch(), (1, 2, 7)) for net in nets)
     torch.testing.assert_close(few[1:], many[1:])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oshp_bench.baselines.contract import Batch, Progress
 from oshp_bench.baselines.eopnet.network import EOPNet
-from oshp_bench.baselines.eopnet.released import load_released, renamed
+from oshp_bench.baselines.eopnet.published import load_released, renamed
 from oshp_bench.baselines.pieces.prototypes import present_classes, to_grid
 from oshp_bench.episodes.episodes import Way
 
@@ -85,7 +85,7 @@ def test_evaluation_gives_the_recorded_outputs(recorded: Recorded, precision: to
             grid = (query.fine.shape[2], query.fine.shape[3])
             mask, coarse = to_grid(support_mask, grid), to_grid(pictures[0]["support_fg"][None].long(), grid)
             asked = present_classes(mask) if recorded.way == "k" else torch.tensor([targets])
-            task = network.task(support, mask, coarse, asked, case["epoch"])
+            task = network.prototypes(support, mask, coarse, asked, case["epoch"])
             size = (query_mask.shape[1], query_mask.shape[2])
             outputs = {
                 "agm_out": network.agm_logits(query, task, size)[0],

@@ -11,10 +11,9 @@ import torch
 from eopnet_cases import batch
 from torch import Tensor, distributed
 
-from oshp_bench.baselines.eopnet.readings import ReleaseMomentumPrototypes
+from oshp_bench.baselines.pieces.memory import MomentumPrototypes
 from oshp_bench.baselines.pieces.prototypes import (
     EMPTY,
-    MomentumPrototypes,
     asked_classes,
     channels,
     class_weights,
@@ -23,6 +22,7 @@ from oshp_bench.baselines.pieces.prototypes import (
     similarity,
     to_grid,
 )
+from oshp_bench.baselines.pieces.released import ReleasedMomentumPrototypes
 
 
 def test_masks_come_to_the_grid_by_the_pixel_at_i_times_h_over_cells() -> None:
@@ -140,7 +140,7 @@ def test_at_test_a_stored_prototype_stands_for_its_class_and_a_novel_class_is_st
 
 
 def test_the_release_mixes_at_test_and_drops_what_the_support_lacks() -> None:
-    memory = memory_with({1: 10.0, 3: 30.0}, kind=ReleaseMomentumPrototypes).eval()
+    memory = memory_with({1: 10.0, 3: 30.0}, kind=ReleasedMomentumPrototypes).eval()
     static, present = torch.tensor([[[20.0], [5.0], [0.0]]]), torch.tensor([[True, True, False]])
     used, known = memory(static, present, torch.tensor([[1, 2, 3]]), False)
     assert used.flatten().tolist() == pytest.approx([11.0, 5.0, 0.0])

@@ -28,7 +28,7 @@ from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.inference import NetworkMethod, out_of_memory, usable_device
-from oshp_bench.baselines.pieces.prototypes import MomentumPrototypes
+from oshp_bench.baselines.pieces.memory import MomentumPrototypes
 from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.episodes import WAYS, Way
@@ -40,7 +40,7 @@ PAIRS = 48
 def network(reading: str, way: Way) -> EOPNet:
     """An EOP-Net of one convolution and drawn weights that remembers prototypes of hat, hair and shoes."""
     torch.manual_seed(3)
-    made = EOPNet(Strided(), Labels(8), way, RELEASE if reading == "release" else EOPNetSettings())
+    made = EOPNet.build(Strided(), Labels(8), way, RELEASE if reading == "release" else EOPNetSettings())
     for module in made.modules():
         if isinstance(module, MomentumPrototypes):
             rows = [0, 1] if len(module.rows) == 2 else [1, 2, 3]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +33,21 @@ SOURCES = {kind: re.findall(rf"^```{kind}\n(.*?)^```", GUIDE, re.DOTALL | re.MUL
 
 
 class Means(Backbone):
-    """The mean red and green of squares of 4 x 4 pixels, times a weight."""
+    """The mean red and green of squares of 4 x 4 pixels, with weights."""
 
     width = 2
     levels = {"means": Level(2, 4)}
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(2, 1, 1))
+        self.mean = nn.Conv2d(2, 2, 4, 4, groups=2, bias=False)
+        nn.init.constant_(self.mean.weight, 1 / 16)
 
     def normalised(self, images: Tensor) -> Tensor:
         return images[:, :2]
 
-    def stage(self, _: str) -> Callable[[Tensor], Tensor]:
-        return lambda photos: functional.avg_pool2d(photos, 4) * self.weight
+    def stage(self, _: str) -> nn.Module:
+        return self.mean
 
 
 def photo(*cells: tuple[float, float]) -> Tensor:

@@ -17,11 +17,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
-from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state, read_state
+from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state
 from oshp_bench.baselines.card import FORMAT, Card, read_card
 from oshp_bench.baselines.contract import LearnedMethod
-from oshp_bench.baselines.eopnet.released import load_released, released_way
-from oshp_bench.baselines.eopnet.settings import RELEASE
+from oshp_bench.baselines.eopnet.published import load_published
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table, changed, changed_at_test
 from oshp_bench.errors import OshpError
@@ -124,7 +123,7 @@ def build(card: Card) -> LearnedMethod:
         OshpError: an unknown method, backbone or setting.
     """
     backbone = build_backbone(card.backbone, width=card.width, pretrained=False, architecture=card.architecture)
-    return network_class(card.method)(backbone, card.labels, card.way, _settings(card))
+    return network_class(card.method).build(backbone, card.labels, card.way, _settings(card))
 
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
@@ -169,7 +168,7 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
         load_state(network, weights, path)
         learned = frozenset(card.labels.base)
     else:
-        card, network = _published(path, size, texts)
+        card, network = load_published(path, size, texts)
         _, changes = _changed(card, _settings(card), texts)
         learned = network.learned_classes()
     wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
@@ -195,21 +194,8 @@ def untrained(method: str, texts: Iterable[str] = ()) -> Checkpoint:
         built = build_backbone(backbone)
         card = Card(method, "k", backbone, built.width, 255, as_table(own))
         chosen, changes = _changed(card, own, texts)
-        network = method_class(built, card.labels, card.way, _settings(chosen))
+        network = method_class.build(built, card.labels, card.way, _settings(chosen))
     return Checkpoint(card, network.eval(), changed=changes)
-
-
-def _published(path: Path, size: int, texts: Iterable[str]) -> tuple[Card, LearnedMethod]:
-    state = read_state(path)
-    way = released_way(state)
-    if way is None:
-        raise OshpError(f"{path}: neither a checkpoint of oshp-train nor one of EOP-Net's authors")
-    # A few stored numbers can stand for a tensor of any size.
-    if sum(each.numel() * each.element_size() for each in state.values()) > size:
-        raise OshpError(f"{path}: its tensors are larger than the file; no checkpoint of EOP-Net's authors")
-    network = load_released(state, path, changed_at_test(RELEASE, texts, "eopnet"))
-    card = Card("eopnet", way, "xception65", network.backbone.width, network.labels.count, as_table(RELEASE))
-    return card, network
 
 
 def _settings(card: Card) -> Any:

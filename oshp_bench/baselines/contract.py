@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.episodes.episodes import WAYS, Way
 
 # How many supports a k-way training episode has: one, or one for each class that its query shows.
@@ -132,6 +133,11 @@ class LearnedMethod(nn.Module, ABC):
     supports: Supports = "one"
     settings_type: type = NoSettings
     defaults: Mapping[str, Mapping[str, Any]] = {}
+
+    @classmethod
+    def build(cls, backbone: Backbone, labels: Labels, way: Way, settings: Any) -> LearnedMethod:
+        """Makes the network; a method whose settings choose between several overrides it."""
+        return cls(backbone, labels, way, settings)
 
     @abstractmethod
     def encode(self, images: Tensor) -> Any:

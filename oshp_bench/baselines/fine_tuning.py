@@ -18,8 +18,8 @@ from torch.nn import functional
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.pieces.losses import cross_entropy
-from oshp_bench.baselines.pieces.prototypes import IGNORE
 from oshp_bench.baselines.settings import Range, at_test, outside
+from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
 

@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, ParameterGroup, Progress, Support
-from oshp_bench.baselines.eopnet.readings import READINGS, ReleaseMomentumPrototypes
-from oshp_bench.baselines.pieces.heads import AttentionGuidance
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import (
     Prototypes,
@@ -28,6 +26,13 @@ from oshp_bench.baselines.pieces.prototypes import (
     pooled,
     similarity,
     to_grid,
+)
+from oshp_bench.baselines.pieces.recompute import recompute
+from oshp_bench.baselines.pieces.released import (
+    ReleasedMomentumPrototypes,
+    every_class,
+    released_guidance,
+    released_nearest,
 )
 from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.episodes.episodes import Way
@@ -106,22 +111,17 @@ class POPNet(LearnedMethod):
         self.ways = (way,)
         self.labels = labels
         self.settings = settings
-        backbone.recompute = settings.recompute
         self.human = HumanNetwork(copy.deepcopy(backbone))
         self.backbone = backbone
         self.infusion = nn.Sequential(
             SeparableConv(2 * width, width, activate=True), SeparableConv(width, width, activate=True)
         )
         kaiming(self.infusion)
-        pieces = READINGS["release"][way]
-        self._slots = pieces.slots
-        self.memory = ReleaseMomentumPrototypes(labels.count, width, settings.alpha)
-        self.agm = (
-            AttentionGuidance(width, settings.residual, recompute=settings.recompute)
-            if way == "1"
-            else pieces.guidance(width, settings.recompute)
-        )
-        self.npm = pieces.nearest()
+        self.memory = ReleasedMomentumPrototypes(labels.count, width, settings.alpha)
+        self.agm = released_guidance(width, way, settings.residual)
+        self.npm = released_nearest(way)
+        if settings.recompute:
+            recompute(self)
 
     def train(self, mode: bool = True) -> POPNet:
         """In the second stage the first network does not learn, and neither do its batch norms."""
@@ -153,7 +153,7 @@ class POPNet(LearnedMethod):
             asked: int64 [N, K] class ids, EMPTY-padded.
             fresh: warm-up: static prototypes are used.
         """
-        ids = self._slots(asked, self.labels.count)
+        ids = every_class(asked, self.labels.count) if self.ways == ("k",) else asked
         static, present = pooled(support, class_weights(mask, ids))
         vectors, present = self.memory(static, present, ids, fresh)
         return Task(Prototypes(ids, vectors, present, torch.ones_like(present)), asked)

@@ -17,8 +17,9 @@ from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, ParameterGroup, Progress, Support
 from oshp_bench.baselines.pieces.full_size import full_size_means
 from oshp_bench.baselines.pieces.losses import cross_entropy
-from oshp_bench.baselines.pieces.prototypes import IGNORE, channels, similarity
+from oshp_bench.baselines.pieces.prototypes import channels, similarity
 from oshp_bench.baselines.settings import Range, outside
+from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
 

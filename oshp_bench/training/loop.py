@@ -132,7 +132,7 @@ def _network(settings: TrainSettings, manifest: Manifest) -> LearnedMethod:
         weights=Path(settings.weights) if settings.weights else None,
         pretrained=settings.pretrained,
     )
-    return network_class(settings.method)(backbone, _labels(manifest), settings.way, settings.model)
+    return network_class(settings.method).build(backbone, _labels(manifest), settings.way, settings.model)
 
 
 def _labels(manifest: Manifest) -> Labels:

@@ -74,10 +74,10 @@ def build_backbone(
 
 def _xception(depth: Depth) -> BackboneRecipe:
     def build(width: int) -> Backbone:
-        from oshp_bench.baselines.backbones.xception65 import WIDTH, Xception65
+        from oshp_bench.baselines.backbones.xception65 import Xception65
 
-        if width != WIDTH:
-            raise OshpError(f"xception65 has {WIDTH} channels, not {width}; leave the width away")
+        if width != Xception65.width:
+            raise OshpError(f"xception65 has {Xception65.width} channels, not {width}; leave the width away")
         return Xception65(depth)
 
     def load(backbone: Backbone, path: Path | None) -> None:

@@ -7,15 +7,14 @@ the TensorFlow original, whose conventions they need: photos as (x - 127) / 128 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Level, NeckedBackbone, kaiming
-from oshp_bench.baselines.pieces.recompute import chained
+from oshp_bench.baselines.pieces.recompute import Chain
 
-WIDTH = 128
 _EPS = 1e-3
 # Kernel, stride, input and output channels of every block up to stride 16, where 112 channels see the whole of a
 # small photo; mid-level features carry over to novel classes better than deeper ones (paper, Table 7).
@@ -33,12 +32,9 @@ _BLOCKS = (
     (5, 1, 112, 112),
 )
 _EXPANSION = 6
-# In place, as batch norm does not need what it gave: a third less to keep for the backward pass.
-_RELU6 = nn.ReLU6(inplace=True)
 # The stages of the EfficientNet paper's Table 1: which blocks end them, and the stride there. The stem is part of the
 # first one here.
 _STAGES = {"stage2": (0, 2), "stage3": (2, 4), "stage4": (4, 8), "stage5": (7, 16), "stage6": (10, 16)}
-_FIRST = next(iter(_STAGES))
 
 
 class SameConv(nn.Conv2d):
@@ -56,27 +52,33 @@ class SameConv(nn.Conv2d):
         return super().forward(features)
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(Chain):
     """1x1 expansion, depthwise convolution, 1x1 projection; a shortcut where input and output have one shape."""
 
     def __init__(self, kernel: int, stride: int, inputs: int, outputs: int, expansion: int) -> None:
-        super().__init__()
         inner = inputs * expansion
-        self._expanded = expansion > 1
-        if self._expanded:
-            self._expand_conv = SameConv(inputs, inner, 1)
-            self._bn0 = nn.BatchNorm2d(inner, _EPS)
-        self._depthwise_conv = SameConv(inner, inner, kernel, stride, inner)
-        self._bn1 = nn.BatchNorm2d(inner, _EPS)
-        self._project_conv = SameConv(inner, outputs, 1)
-        self._bn2 = nn.BatchNorm2d(outputs, _EPS)
+        expand = [("_expand_conv", SameConv(inputs, inner, 1)), *_normalised("0", inner)] if expansion > 1 else []
+        super().__init__(
+            OrderedDict(
+                [
+                    *expand,
+                    ("_depthwise_conv", SameConv(inner, inner, kernel, stride, inner)),
+                    *_normalised("1", inner),
+                    ("_project_conv", SameConv(inner, outputs, 1)),
+                    ("_bn2", nn.BatchNorm2d(outputs, _EPS)),
+                ]
+            )
+        )
         self._shortcut = stride == 1 and inputs == outputs
 
-    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
-        expand = (self._expand_conv, self._bn0, _RELU6) if self._expanded else ()
-        layers = (*expand, self._depthwise_conv, self._bn1, _RELU6, self._project_conv, self._bn2)
-        out = chained(layers, features, recompute)
+    def forward(self, features: Tensor) -> Tensor:
+        out = super().forward(features)
         return out + features if self._shortcut else out
+
+
+def _normalised(name: str, channels: int) -> list[tuple[str, nn.Module]]:
+    """Batch norm and ReLU6; in place, as batch norm does not need what it gave: a third less to keep in training."""
+    return [(f"_bn{name}", nn.BatchNorm2d(channels, _EPS)), (f"_relu{name}", nn.ReLU6(inplace=True))]
 
 
 class EfficientNetLite0(NeckedBackbone):
@@ -88,13 +90,13 @@ class EfficientNetLite0(NeckedBackbone):
 
     levels = {name: Level(_BLOCKS[last][-1], stride) for name, (last, stride) in _STAGES.items()}
 
-    def __init__(self, width: int = WIDTH) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.width = width
         self._conv_stem = SameConv(3, 32, 3, 2)
         self._bn0 = nn.BatchNorm2d(32, _EPS)
         self._blocks = nn.ModuleList(
-            InvertedResidual(*each, expansion=_EXPANSION if number else 1) for number, each in enumerate(_BLOCKS)
+            InvertedResidual(*block, expansion=_EXPANSION if number else 1) for number, block in enumerate(_BLOCKS)
         )
         self.add_neck(self.levels["stage3"], self.levels["stage6"])
         kaiming(self)
@@ -106,23 +108,8 @@ class EfficientNetLite0(NeckedBackbone):
     def normalised(self, images: Tensor) -> Tensor:
         return (images * 255 - 127) / 128
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
-        blocks = self._blocks_of(name)
-
-        def run(features: Tensor) -> Tensor:
-            if name == _FIRST:
-                features = _RELU6(self._bn0(self._conv_stem(features)))
-            for block in blocks:
-                features = block(features, self.recompute)
-            return features
-
-        return run
-
-    def layers(self, name: str) -> Sequence[nn.Module]:
-        stem = (self._conv_stem, self._bn0) if name == _FIRST else ()
-        return (*stem, *self._blocks_of(name))
-
-    def _blocks_of(self, name: str) -> nn.ModuleList:
+    def stage(self, name: str) -> nn.Module:
         ends = [-1, *(last for last, _ in _STAGES.values())]
         number = list(_STAGES).index(name)
-        return self._blocks[ends[number] + 1 : ends[number + 1] + 1]
+        stem = (self._conv_stem, self._bn0, nn.ReLU6(inplace=True)) if number == 0 else ()
+        return nn.Sequential(*stem, *self._blocks[ends[number] + 1 : ends[number + 1] + 1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class Hub(NeckedBackbone):
         normalised: Tensor = (images - mean) / deviation
         return normalised
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:  # noqa: ARG002
+    def stage(self, name: str) -> nn.Module:  # noqa: ARG002
         raise OshpError(
             "a backbone of the hub is one piece: its stages cannot be run on other features; take resnet50 for this"
             " method"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.pieces.recompute import chained
+from oshp_bench.baselines.pieces.recompute import Chain
 
 # Mean and deviation of ImageNet's photos, RGB in 0..1.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,27 +41,25 @@ class Backbone(nn.Module):
     Attributes:
         width, stride: of the features that `forward` gives.
         levels: the levels by name, shallow to deep.
-        recompute: training computes cheap activations again instead of keeping them; no number changes.
         architecture: what it is built from beside its name and width, for a checkpoint; None where these say all.
     """
 
     width: int
     stride: int = 4
     levels: Mapping[str, Level]
-    recompute: bool = False
     architecture: Mapping[str, Any] | None = None
 
     def normalised(self, images: Tensor) -> Tensor:
         """Photos, RGB in 0..1, as the first stage wants them."""
         raise NotImplementedError
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+    def stage(self, name: str) -> nn.Module:
         """The layers that turn the level before `name` (normalised photos before the first) into that level."""
         raise NotImplementedError
 
     def layers(self, name: str) -> Sequence[nn.Module]:
         """The modules that a stage is made of, for a method that freezes it."""
-        raise NotImplementedError
+        return (self.stage(name),)
 
     def level_features(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
         """The levels of these names, shallow to deep, from photos [N, 3, H, W]; stages behind the last are not run."""
@@ -74,29 +73,29 @@ class Backbone(nn.Module):
         return found
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(Chain):
     """Depthwise 3x3 and pointwise 1x1 convolution, no bias, each with batch norm (eps 1e-5).
+
+    [N, inputs, h, w] -> [N, outputs, ceil(h / stride), ceil(w / stride)].
 
     Args:
         activate: ReLU after each batch norm (SepR); without it there is none (Sep).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1, activate: bool = False) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(inputs, inputs, 3, stride, dilation, dilation, groups=inputs, bias=False)
-        self.depthwise_bn = nn.BatchNorm2d(inputs)
-        self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.pointwise_bn = nn.BatchNorm2d(outputs)
-        self.activation: nn.Module = nn.ReLU(inplace=True) if activate else nn.Identity()
+        def activation() -> nn.Module:
+            return nn.ReLU(inplace=True) if activate else nn.Identity()
 
-    def layers(self) -> tuple[nn.Module, ...]:
-        """Its layers in order."""
-        between = self.activation
-        return self.depthwise, self.depthwise_bn, between, self.pointwise, self.pointwise_bn, between
-
-    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
-        """[N, inputs, h, w] -> [N, outputs, ceil(h / stride), ceil(w / stride)]."""
-        return chained(self.layers(), features, recompute)
+        super().__init__(
+            OrderedDict(
+                depthwise=nn.Conv2d(inputs, inputs, 3, stride, dilation, dilation, groups=inputs, bias=False),
+                depthwise_bn=nn.BatchNorm2d(inputs),
+                depthwise_activation=activation(),
+                pointwise=nn.Conv2d(inputs, outputs, 1, bias=False),
+                pointwise_bn=nn.BatchNorm2d(outputs),
+                pointwise_activation=activation(),
+            )
+        )
 
 
 def upsampled(features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,9 +105,9 @@ def upsampled(features: Tensor, size: tuple[int, int]) -> Tensor:
 
 def kaiming(module: nn.Module) -> None:
     """Draws every convolution's weight of a module: Kaiming normal over the inputs; batch norm starts as identity."""
-    for each in module.modules():
-        if isinstance(each, nn.Conv2d):
-            nn.init.kaiming_normal_(each.weight)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
 
 
 class NeckedBackbone(Backbone):
@@ -131,7 +130,7 @@ class NeckedBackbone(Backbone):
             return context
         low = self.low(low)
         both = torch.cat((upsampled(context, (low.shape[2], low.shape[3])), low), 1)
-        features: Tensor = self.last(both, self.recompute)
+        features: Tensor = self.last(both)
         return features
 
 

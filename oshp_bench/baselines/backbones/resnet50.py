@@ -5,8 +5,6 @@ Parameter names are those of semseg, whose stem is `layer0`; `renamed` turns tor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,9 +15,9 @@ from oshp_bench.baselines.backbones.layers import (
     kaiming,
     projection,
 )
-from oshp_bench.baselines.pieces.recompute import chained
+from oshp_bench.baselines.pieces.recompute import Chain
 
-WIDTH = 2048
+_WIDTH = 2048
 _EXPANSION = 4
 # Width inside the blocks, number of blocks, stride, and dilation of every layer.
 _LAYERS = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2), (512, 3, 1, 4))
@@ -52,9 +50,9 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         self._last_relu = last_relu
 
-    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
-        layers = (self.conv1, self.bn1, _RELU, self.conv2, self.bn2, _RELU, self.conv3, self.bn3)
-        out = chained(layers, features, recompute) + self.downsample(features)
+    def forward(self, features: Tensor) -> Tensor:
+        convs = Chain(self.conv1, self.bn1, _RELU, self.conv2, self.bn2, _RELU, self.conv3, self.bn3)
+        out = convs(features) + self.downsample(features)
         return functional.relu(out, inplace=True) if self._last_relu else out
 
 
@@ -72,7 +70,7 @@ class ResNet50(Backbone):
     stride = 8
 
     def __init__(
-        self, deep_stem: bool = False, dilated_first: bool = False, last_relu: bool = False, width: int = WIDTH
+        self, deep_stem: bool = False, dilated_first: bool = False, last_relu: bool = False, width: int = _WIDTH
     ) -> None:
         super().__init__()
         self.width = width
@@ -87,11 +85,11 @@ class ResNet50(Backbone):
                 dilated = before if index == 0 and not dilated_first else dilation
                 blocks.append(Bottleneck(inputs, inner, stride if index == 0 else 1, dilated, last_relu or not last))
                 inputs = inner * _EXPANSION
-            self.add_module(f"layer{number}", nn.ModuleList(blocks))
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
             reached, before = reached * stride, dilation
             levels[f"layer{number}"] = Level(inputs, reached)
         self.levels = levels
-        self.neck = projection(WIDTH, width)
+        self.neck = projection(_WIDTH, width)
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,21 +99,8 @@ class ResNet50(Backbone):
     def normalised(self, images: Tensor) -> Tensor:
         return imagenet_normalised(images)
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
-        if name == "layer0":
-            return self.layer0
-        blocks = self.get_submodule(name)
-        assert isinstance(blocks, nn.ModuleList)
-
-        def run(features: Tensor) -> Tensor:
-            for block in blocks:
-                features = block(features, self.recompute)
-            return features
-
-        return run
-
-    def layers(self, name: str) -> Sequence[nn.Module]:
-        return (self.get_submodule(name),)
+    def stage(self, name: str) -> nn.Module:
+        return self.get_submodule(name)
 
 
 def _stem(deep: bool) -> nn.Sequential:

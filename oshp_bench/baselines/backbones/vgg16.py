@@ -6,7 +6,7 @@ pooling and dilation alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from oshp_bench.baselines.backbones.layers import (
     projection,
 )
 
-WIDTH = 512
+_WIDTH = 512
 # The channels of every convolution, block by block.
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -68,7 +68,7 @@ class VGG16(Backbone):
     stride = 8
     levels = {f"conv{number}": Level(widths[-1], min(2**number, 8)) for number, widths in enumerate(_BLOCKS, 1)}
 
-    def __init__(self, layout: Layout = "panet", width: int = WIDTH) -> None:
+    def __init__(self, layout: Layout = "panet", width: int = _WIDTH) -> None:
         super().__init__()
         self.width = width
         how = _LAYOUTS[layout]
@@ -84,7 +84,7 @@ class VGG16(Backbone):
         if not how.last_relu:
             layers[-2] = nn.Identity()
         self.features = nn.Sequential(*layers)
-        self.neck = projection(WIDTH, width)
+        self.neck = projection(_WIDTH, width)
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,10 +94,6 @@ class VGG16(Backbone):
     def normalised(self, images: Tensor) -> Tensor:
         return imagenet_normalised(images)
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
+    def stage(self, name: str) -> nn.Module:
         number = list(self.levels).index(name)
         return self.features[self._ends[number] : self._ends[number + 1]]
-
-    def layers(self, name: str) -> Sequence[nn.Module]:
-        number = list(self.levels).index(name)
-        return (self.features[self._ends[number] : self._ends[number + 1]],)

@@ -7,7 +7,6 @@ second separable convolution of the DeepLabV3+ decoder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -15,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, Level, SeparableConv, kaiming, upsampled
-from oshp_bench.baselines.pieces.recompute import chained
+from oshp_bench.baselines.pieces.recompute import Chain
 
 Depth = Literal[62, 69, 74]
-WIDTH = 256
-_DEEP, _CONTEXT, _LOW = 2048, 256, 48
-_RELU = nn.ReLU(inplace=True)
+_WIDTH, _DEEP, _CONTEXT, _LOW = 256, 2048, 256, 48
 
 
 class Block(nn.Module):
@@ -32,19 +29,19 @@ class Block(nn.Module):
     def __init__(self, widths: tuple[int, int, int, int], stride: int, first_relu: bool = True) -> None:
         super().__init__()
         convs = [SeparableConv(widths[i], widths[i + 1], stride if i == 2 else 1) for i in range(3)]
-        layers: list[nn.Module] = [each for conv in convs for each in (nn.ReLU(), conv)]
+        layers: list[nn.Module] = [layer for conv in convs for layer in (nn.ReLU(), conv)]
         self.first_relu = first_relu
-        self.rep = nn.Sequential(*layers[0 if first_relu else 1 :])
+        self.rep = Chain(*layers[0 if first_relu else 1 :])
         self.skip: nn.Module = nn.Identity()
         self.skipbn: nn.Module = nn.Identity()
         if stride > 1 or widths[0] != widths[-1]:
             self.skip = nn.Conv2d(widths[0], widths[-1], 1, stride, bias=False)
             self.skipbn = nn.BatchNorm2d(widths[-1])
 
-    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         if self.first_relu:
             features = functional.relu(features)
-        out: Tensor = chained(_flat(self.rep), features, recompute) + self.skipbn(self.skip(features))
+        out: Tensor = self.rep(features) + self.skipbn(self.skip(features))
         return out
 
 
@@ -53,15 +50,19 @@ class LowLevelBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.rep = nn.Sequential(nn.ReLU(), SeparableConv(inputs, outputs), nn.ReLU(), SeparableConv(outputs, outputs))
-        self.block2_lastconv = nn.Sequential(nn.ReLU(), SeparableConv(outputs, outputs, 2))
+        self.rep = Chain(nn.ReLU(), SeparableConv(inputs, outputs), nn.ReLU(), SeparableConv(outputs, outputs))
+        self.block2_lastconv = Chain(nn.ReLU(), SeparableConv(outputs, outputs, 2))
         self.skip = nn.Conv2d(inputs, outputs, 1, 2, bias=False)
         self.skipbn = nn.BatchNorm2d(outputs)
 
-    def forward(self, features: Tensor, recompute: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> Tensor:
+        return self.both(features)[1]
+
+    def both(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The low-level feature, and the block's own."""
         features = functional.relu(features)
-        low = chained(_flat(self.rep), features, recompute)
-        return low, chained(_flat(self.block2_lastconv), low, recompute) + self.skipbn(self.skip(features))
+        low = self.rep(features)
+        return low, self.block2_lastconv(low) + self.skipbn(self.skip(features))
 
 
 class XceptionFeatures(nn.Module):
@@ -83,22 +84,16 @@ class XceptionFeatures(nn.Module):
         self.conv4 = SeparableConv(1536, 1536, dilation=2, activate=True)
         self.conv5 = SeparableConv(1536, _DEEP, dilation=2, activate=True)
 
-    def entry(self, images: Tensor, recompute: bool) -> Tensor:
-        """128 channels at stride 4."""
-        stem = (self.conv1, self.bn1, _RELU, self.conv2, self.bn2, _RELU)
-        features: Tensor = self.block1(chained(stem, images, recompute), recompute)
-        return features
-
-    def blocks(self, first: int, last: int, features: Tensor, recompute: bool) -> Tensor:
-        """Blocks of these numbers."""
-        for number in range(first, last + 1):
-            features = self.get_submodule(f"block{number}")(features, recompute)
-        return features
-
-    def exit(self, features: Tensor, recompute: bool) -> Tensor:
-        """Block 20 and the three convolutions behind it."""
-        features = self.block20(features, recompute)
-        return chained(_flat((self.conv3, self.conv4, self.conv5)), features, recompute)
+    def stage(self, name: str) -> nn.Module:
+        """See Backbone."""
+        if name == "entry":
+            relus = nn.ReLU(inplace=True), nn.ReLU(inplace=True)
+            return nn.Sequential(Chain(self.conv1, self.bn1, relus[0], self.conv2, self.bn2, relus[1]), self.block1)
+        if name == "middle":
+            return nn.Sequential(*(self.get_submodule(f"block{number}") for number in range(4, 20)))
+        if name == "exit":
+            return nn.Sequential(self.block20, Chain(self.conv3, self.conv4, self.conv5))
+        return self.get_submodule(name)
 
 
 class Atrous(nn.Module):
@@ -132,7 +127,7 @@ class Xception65(Backbone):
         depth: 62 (mid-level features, as the paper uses it), 69 or 74 (with ASPP).
     """
 
-    width = WIDTH
+    width = _WIDTH
     levels = {
         "entry": Level(128, 4),
         "block2": Level(256, 8),
@@ -155,16 +150,16 @@ class Xception65(Backbone):
             )
             self.concat_projection_conv1 = nn.Conv2d(5 * _CONTEXT, _CONTEXT, 1, bias=False)
             self.concat_projection_bn1 = nn.BatchNorm2d(_CONTEXT)
-            inputs = (_CONTEXT + _LOW, WIDTH)[: 1 if depth == 69 else 2]
-            self.decoder1 = nn.Sequential(*(Atrous(each, WIDTH) for each in inputs))
+            inputs = (_CONTEXT + _LOW, _WIDTH)[: 1 if depth == 69 else 2]
+            self.decoder1 = nn.Sequential(*(Atrous(channels, _WIDTH) for channels in inputs))
         else:
             self.midfea_adapt_conv = nn.Conv2d(_DEEP, _CONTEXT, 1, bias=False)
             self.midfea_adapt_bn = nn.BatchNorm2d(_CONTEXT)
-            self.midfea_conv = nn.Sequential(Atrous(_CONTEXT + _LOW, WIDTH))
+            self.midfea_conv = nn.Sequential(Atrous(_CONTEXT + _LOW, _WIDTH))
         kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        low, deep = self.xception_features.block2(self.stage("entry")(self.normalised(images)), self.recompute)
+        low, deep = self.xception_features.block2.both(self.stage("entry")(self.normalised(images)))
         for name in ("block3", "middle", "exit"):
             deep = self.stage(name)(deep)
         low = functional.relu(self.feature_projection_bn1(self.feature_projection_conv1(low)))
@@ -177,27 +172,8 @@ class Xception65(Backbone):
         # The weights were trained on BGR in -1..1.
         return images.flip(1) * 2 - 1
 
-    def stage(self, name: str) -> Callable[[Tensor], Tensor]:
-        layers, recompute = self.xception_features, self.recompute
-        stages: dict[str, Callable[[Tensor], Tensor]] = {
-            "entry": lambda images: layers.entry(images, recompute),
-            "block2": lambda features: layers.block2(features, recompute)[1],
-            "block3": lambda features: layers.block3(features, recompute),
-            "middle": lambda features: layers.blocks(4, 19, features, recompute),
-            "exit": lambda features: layers.exit(features, recompute),
-        }
-        return stages[name]
-
-    def layers(self, name: str) -> Sequence[nn.Module]:
-        whole = self.xception_features
-        parts: dict[str, Sequence[nn.Module]] = {
-            "entry": (whole.conv1, whole.bn1, whole.conv2, whole.bn2, whole.block1),
-            "block2": (whole.block2,),
-            "block3": (whole.block3,),
-            "middle": [whole.get_submodule(f"block{number}") for number in range(4, 20)],
-            "exit": (whole.block20, whole.conv3, whole.conv4, whole.conv5),
-        }
-        return parts[name]
+    def stage(self, name: str) -> nn.Module:
+        return self.xception_features.stage(name)
 
     def _mid_level(self, deep: Tensor) -> Tensor:
         return functional.relu(self.midfea_adapt_bn(self.midfea_adapt_conv(deep)))
@@ -206,8 +182,3 @@ class Xception65(Backbone):
         pooled = upsampled(self.global_avg_pool(deep), (deep.shape[2], deep.shape[3]))
         branches = torch.cat((self.aspp1(deep), self.aspp2(deep), self.aspp3(deep), self.aspp4(deep), pooled), 1)
         return functional.relu(self.concat_projection_bn1(self.concat_projection_conv1(branches)))
-
-
-def _flat(layers: Iterable[nn.Module]) -> list[nn.Module]:
-    """The layers, with those of separable convolutions apart."""
-    return [each for layer in layers for each in (layer.layers() if isinstance(layer, SeparableConv) else (layer,))]

@@ -21,14 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone, upsampled
-from oshp_bench.baselines.contract import Labels, Support
-from oshp_bench.baselines.eopnet.network import EOPNet, Features, Task
-from oshp_bench.baselines.eopnet.readings import HUMAN
+from oshp_bench.baselines.backbones.layers import upsampled
+from oshp_bench.baselines.contract import Support
+from oshp_bench.baselines.eopnet.coarse import HUMAN
+from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpacePrototypes
 from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetFGSettings
-from oshp_bench.baselines.pieces.prototypes import IGNORE, class_weights, similarity, to_grid
-from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError
+from oshp_bench.baselines.pieces.prototypes import class_weights, similarity, to_grid
+from oshp_bench.datasets.images import IGNORE
 
 # Below any cosine with its layout, and finite: a bilinear weight of 0 would make an infinite one NaN.
 _NEVER = 1e4
@@ -37,8 +36,8 @@ _BLUR = 8
 
 
 @dataclass(frozen=True)
-class LaidOutTask(Task):
-    """A task with rivals after the classes that were asked for.
+class LaidOutPrototypes(SpacePrototypes):
+    """Prototypes of the classes that were asked for, then of their rivals.
 
     Attributes:
         layout: float [1, K, h, w]: 1 where the support's mask has a slot's class, cut to the support's person.
@@ -48,33 +47,22 @@ class LaidOutTask(Task):
 
 
 class EOPNetFG(EOPNet):
-    """EOP-Net with a foreground gate.
-
-    Raises:
-        OshpError: the coarse space, which gate and losses ask, is switched off; another reading than the paper's.
-    """
+    """EOP-Net with a foreground gate."""
 
     settings_type = EOPNetFGSettings
     defaults = {name: DEFAULTS[name] for name in ("cpu", "quick")}
     settings: EOPNetFGSettings
 
-    def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetFGSettings) -> None:
-        if not settings.parts.coarse:
-            raise OshpError("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
-        if settings.reading != "paper":
-            raise OshpError("eopnet-fg has no release to follow; leave reading at paper")
-        super().__init__(backbone, labels, way, settings)
-
     def describe(self) -> dict[str, Any]:
         """As EOPNet's; behind the gate there is neither NPM nor screening."""
         return {"head": "cosine behind the gate", "screening": None} if self.settings.gate else super().describe()
 
-    def truth(self, masks: Tensor, coarse: Tensor, task: Task) -> Tensor:
+    def truth(self, masks: Tensor, coarse: Tensor, task: SpacePrototypes) -> Tensor:
         """As EOPNet's, but human pixels without a base class are to be ignored."""
         truth = super().truth(masks, coarse, task)
         return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
 
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> SpacePrototypes:
         """As EOPNet's, with a prototype for every rival after those of the classes, and the support's layout."""
         if not self.settings.gate:
             return super().adapt(support)
@@ -84,11 +72,11 @@ class EOPNetFG(EOPNet):
         grid = (fine.shape[2], fine.shape[3])
         rows, columns = _box(to_grid(support.coarse, grid)[0] == HUMAN)
         layout = class_weights(to_grid(support.mask, grid), task.asked)[:, :, rows, columns]
-        return LaidOutTask(task.fine, task.coarse, task.asked[:, : len(classes)], layout)
+        return LaidOutPrototypes(task.fine, task.coarse, task.asked[:, : len(classes)], layout)
 
-    def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         """Cosines and layout: of the classes, and as background's those of the best rival; +inf where no human is."""
-        if not isinstance(task, LaidOutTask):
+        if not isinstance(task, LaidOutPrototypes):
             return super().parse(query, task, size)
         grid = (query.fine.shape[2], query.fine.shape[3])
         human = self.human(query, task, size)
@@ -105,7 +93,7 @@ class EOPNetFG(EOPNet):
 def _box(human: Tensor) -> tuple[slice, slice]:
     """Rows and columns of the box around a person, bool [h, w]; all of them where there is none."""
     lines = [torch.nonzero(human.any(axis)).flatten().tolist() or [0, human.shape[1 - axis] - 1] for axis in (1, 0)]
-    rows, columns = (slice(each[0], each[-1] + 1) for each in lines)
+    rows, columns = (slice(line[0], line[-1] + 1) for line in lines)
     return rows, columns
 
 

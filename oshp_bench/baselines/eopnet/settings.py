@@ -70,6 +70,13 @@ class EOPNetFGSettings(EOPNetSettings):
     layout: Annotated[float, Range(0, 1000)] = at_test(0.8)
     """Change 4: weight of the support's layout beside the cosines, 0 for none; it needs the gate."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.parts.coarse:
+            raise OshpError("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
+        if self.reading != "paper":
+            raise OshpError("eopnet-fg has no release to follow; leave reading at paper")
+
 
 _RELEASED: dict[str, Any] = {"reading": "release", "warm_up": 26}
 # As the authors trained and published it.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import SeparableConv, kaiming
 from oshp_bench.baselines.pieces.prototypes import Prototypes, similarity
-from oshp_bench.baselines.pieces.recompute import recomputed
+from oshp_bench.baselines.pieces.recompute import recomputed, recomputes
 
 
 class Affine(nn.Module):
@@ -46,17 +46,13 @@ class AttentionGuidance(nn.Module):
     Args:
         residual: adds the features to the attended ones.
         fusion: what the averaged background votes go through.
-        recompute: training keeps two activations of the head a class, and computes the cheap others again.
     """
 
-    def __init__(
-        self, width: int, residual: bool = True, fusion: nn.Module | None = None, recompute: bool = False
-    ) -> None:
+    def __init__(self, width: int, residual: bool = True, fusion: nn.Module | None = None) -> None:
         super().__init__()
         self.head = ClassHead(width)
         self.fusion = fusion or nn.Identity()
         self._residual = residual
-        self._recompute = recompute
 
     def forward(self, features: Tensor, attention: Tensor, classes: Prototypes) -> Tensor:
         """Logits of background and of every slot: [N, 1 + K, h, w] from features [N, C, h, w], A [N, K, h, w]."""
@@ -84,13 +80,13 @@ class AttentionGuidance(nn.Module):
 
     def _met(self, features: Tensor, attention: Tensor) -> Tensor:
         head = self.head
-        if not self._recompute:
+        if not recomputes(head):
             out: Tensor = head(self._refined(features, attention))
             return out
         # What both 3x3 convolutions wrote is kept: they are nearly all of the cost.
         first, second = head.convs
         convolved = second(recomputed((self._refined, first), features, attention))
-        return recomputed((*head.separable.layers(), head.classify), convolved)
+        return recomputed((*head.separable, head.classify), convolved)
 
     def _refined(self, features: Tensor, attention: Tensor) -> Tensor:
         refined = attention * features  # (5)

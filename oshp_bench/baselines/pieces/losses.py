@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from oshp_bench.baselines.pieces.prototypes import IGNORE
+from oshp_bench.datasets.images import IGNORE
 from oshp_bench.distributed import mean_over_processes
 
 

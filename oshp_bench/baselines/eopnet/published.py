@@ -1,17 +1,19 @@
-"""Loads the checkpoints that the authors of EOP-Net published, k-way and 1-way, into the release's reading."""
+"""Loads the checkpoints that the authors of EOP-Net published, k-way and 1-way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from oshp_bench.baselines.backbones.weights import load_state
+from oshp_bench.baselines.backbones.weights import load_state, read_state
 from oshp_bench.baselines.backbones.xception65 import Xception65
+from oshp_bench.baselines.card import Card
 from oshp_bench.baselines.contract import Labels
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
+from oshp_bench.baselines.settings import as_table, changed_at_test
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -41,6 +43,27 @@ _SCALARS = ("agm_bg_fusion.", "npm_class_fg.", "npm_class_bg.", "npm_bg_fusion."
 _UNUSED = ("aspp1.", "aspp2.", "aspp3.", "aspp4.", "global_avg_pool.", "concat_projection_", "decoder1.")
 
 
+def load_published(path: Path, size: int, texts: Iterable[str]) -> tuple[Card, EOPNet]:
+    """The card and the network of a published checkpoint.
+
+    Args:
+        size: of the file, in bytes.
+        texts: changed settings, such as "screening=false"; see `changed_at_test`.
+
+    Raises:
+        OshpError: no such checkpoint, or a text is refused.
+    """
+    state = read_state(path)
+    way = released_way(state)
+    if way is None:
+        raise OshpError(f"{path}: neither a checkpoint of oshp-train nor one of EOP-Net's authors")
+    # A few stored numbers can stand for a tensor of any size.
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > size:
+        raise OshpError(f"{path}: its tensors are larger than the file; no checkpoint of EOP-Net's authors")
+    network = load_released(state, path, changed_at_test(RELEASE, texts, "eopnet"))
+    return Card("eopnet", way, "xception65", network.backbone.width, network.labels.count, as_table(RELEASE)), network
+
+
 def released_way(state: Mapping[str, Tensor]) -> Way | None:
     """Whether these are the weights of the authors' k-way or 1-way network, or of neither."""
     if "xception_features.conv1.weight" not in state:
@@ -65,7 +88,7 @@ def load_released(state: Mapping[str, Tensor], origin: Path, settings: EOPNetSet
     rows = state.get("prototype")
     if rows is None or rows.ndim != 2 or not 2 <= len(rows) <= 255:
         raise OshpError(f"{origin}: lacks the tensor prototype [class ids, 256]; it is of another architecture")
-    network = EOPNet(Xception65(), Labels(len(rows)), way, settings)
+    network = EOPNet.build(Xception65(), Labels(len(rows)), way, settings)
     load_state(network, renamed(state, way), origin)
     return network.eval()
 

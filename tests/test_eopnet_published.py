@@ -11,7 +11,7 @@ from test_backbones import table
 from torch import Tensor
 
 from oshp_bench import Episodes, find_source, load_manifest
-from oshp_bench.baselines.eopnet.released import load_released, released_way, renamed
+from oshp_bench.baselines.eopnet.published import load_released, released_way, renamed
 from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
