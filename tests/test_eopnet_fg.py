@@ -134,3 +134,12 @@ def test_what_the_gate_needs_is_checked() -> None:
         gated(parts=Parts(coarse=False))
     with pytest.raises(OshpError, match="leave reading at paper"):
         gated(reading="release")
+
+
+def test_what_it_cannot_do_without_is_refused_before_anything_is_built() -> None:
+    with pytest.raises(OshpError) as raised:
+        EOPNetFGSettings(reading="release", parts=Parts(coarse=False))
+    assert raised.value.problems == (
+        "eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet",
+        "eopnet-fg has no release to follow; leave reading at paper",
+    )

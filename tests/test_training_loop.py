@@ -19,7 +19,7 @@ from training_cases import SMALL, Probe, Probing, rows, run_of, trained, weights
 
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.contract import Batch, Progress
-from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
+from oshp_bench.baselines.eopnet.settings import EOPNetSettings
 from oshp_bench.baselines.registry import METHODS
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
@@ -279,7 +279,6 @@ def test_a_start_that_cannot_work_leaves_no_folder(manifest: Manifest, source: S
             "xception65 needs a file of pretrained weights",
         ),
         ({"backbone": "xception65", "width": 8}, "xception65 has 256 channels, not 8"),
-        ({"method": "eopnet-fg", "model": EOPNetFGSettings(parts=Parts(coarse=False))}, "leave parts.coarse on"),
     ):
         (line,) = refusal(lambda settings=settings: trained(manifest, source, tmp_path / "run", **settings))  # type: ignore[misc]
         assert problem in line

@@ -71,11 +71,12 @@ class EOPNetFGSettings(EOPNetSettings):
     """Change 4: weight of the support's layout beside the cosines, 0 for none; it needs the gate."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        problems = outside(self)
         if not self.parts.coarse:
-            raise OshpError("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
+            problems.append("eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet")
         if self.reading != "paper":
-            raise OshpError("eopnet-fg has no release to follow; leave reading at paper")
+            problems.append("eopnet-fg has no release to follow; leave reading at paper")
+        raise_problems(problems)
 
 
 _RELEASED: dict[str, Any] = {"reading": "release", "warm_up": 26}
