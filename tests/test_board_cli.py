@@ -117,7 +117,7 @@ def test_strange_results_are_noted(tmp_path: Path) -> None:
     output = run("build", tmp_path, "-o", tmp_path / "site")
     assert output.stderr.splitlines() == [
         f"note: {tmp_path / 'b.json'}: the same result as {tmp_path / 'a.json'}; it is shown once",
-        "note: toy_fold1 1.0.0: not at hand; give --manifest to have its results checked and tested",
+        "note: toy_fold1 1.0.0: this manifest is missing; give --manifest to check and test its results",
     ]
 
 
@@ -145,7 +145,9 @@ def test_tables_for_a_paper(tmp_path: Path) -> None:
     assert {row["dataset"] for row in rows} == {"atr", "lip", "cihp", "ccp", "demo"}
     write(tmp_path / "a.json", document())
     problem = run("table", tmp_path, "--dataset", "nope", code=2).stderr
-    assert problem.splitlines()[-1].startswith("error: no table fits these options; there are tables of atr official")
+    assert problem.splitlines()[-1].startswith(
+        "error: no table matches these options; there are tables for atr official"
+    )
 
 
 def test_the_page_on_the_board_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

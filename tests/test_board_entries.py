@@ -110,7 +110,7 @@ def test_every_problem_of_every_file_is_said(tmp_path: Path) -> None:
     starts = [
         "cut.json: not valid JSON",
         "edited.json: the digest does not match the content",
-        "future.json: is 'oshp-result/2', and this version reads oshp-result/1",
+        "future.json: is 'oshp-result/2', but this version reads oshp-result/1",
         "long.json: method: name has 10,000 characters; at most 100 are allowed",
         "marks.json: method: name holds U+202E, which cannot be printed",
         "nothing.json: has none of the figures that a board shows",
@@ -126,13 +126,13 @@ def test_every_problem_of_every_file_is_said(tmp_path: Path) -> None:
 
 def test_a_folder_without_results_is_no_empty_board(tmp_path: Path) -> None:
     assert problems(tmp_path) == [
-        f"{tmp_path}: holds no .json file; give files or folders of results (oshp-score --out)"
+        f"{tmp_path}: contains no .json file; give result files or folders of them (oshp-score --out)"
     ]
 
 
 def test_results_are_missed_where_there_are_none(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text('{"format": "oshp-comparison/1"}')
-    assert problems(tmp_path) == [f"{tmp_path}: no result there; oshp-score --out writes result.json"]
+    assert problems(tmp_path) == [f"{tmp_path}: no results there; oshp-score --out writes result.json"]
 
 
 def test_a_tool_that_is_not_ours_wrote_no_result(tmp_path: Path) -> None:

@@ -135,6 +135,6 @@ def test_matrices_that_are_not_the_results_own_are_refused(
         rows_of(bench, folder)
     said = [line.removeprefix(f"{folder}/") for line in caught.value.problems]
     assert [line.split(":")[0] for line in said] == ["poor/result.json", "good/matrices.npz", "middling/matrices.npz"]
-    assert said[0].startswith("poor/result.json: says kway/novel_miou 0.99, its matrices give 0.")
+    assert said[0].startswith("poor/result.json: kway/novel_miou is 0.99, but its matrices give 0.")
     assert "not a readable matrices file" in said[1]
-    assert "matrices of other predictions than" in said[2]
+    assert "not the matrices of" in said[2]

@@ -265,13 +265,13 @@ def test_what_the_platform_mixed_up_is_refused_with_a_way_out(program: Any, file
     for name in files:
         (sent / name).parent.mkdir(exist_ok=True)
         (sent / name).touch()
-    with pytest.raises(program.Refused, match="send a zip that holds one file, the zip of oshp-submit pack"):
+    with pytest.raises(program.Refused, match="send a zip with one file, the zip of oshp-submit pack"):
         program.predictions_in(sent, tmp_path / "scratch")
 
 
 def test_a_column_without_a_number_is_refused(program: Any, bench: Bench, predictions: Path) -> None:
     result = score(bench.manifest, predictions, bench.truth_file, way="k")
-    with pytest.raises(program.Refused, match=r"gives no 1way/novel_miou, 1way/human_miou, 1way/bi_miou;"):
+    with pytest.raises(program.Refused, match=r"has no value for 1way/novel_miou, 1way/human_miou, 1way/bi_miou;"):
         program.scores_of(result, KEYS)
     assert list(program.scores_of(result, KEYS[:3])) == KEYS[:3]
 
@@ -297,9 +297,9 @@ def test_manifests_and_truths_have_to_fit(bench: Bench, tmp_path: Path) -> None:
     shutil.copy(bench.truth_file, tmp_path / "tiny_other.truth.zip")
     first, out = ("--manifest", bench.manifest_file), ("-o", tmp_path / "b.zip")
     twice = run(*first, "--manifest", other, *out, code=2)
-    assert twice.stderr == f"error: {other}: tiny_fold1 is given twice; a task is one manifest\n"
+    assert twice.stderr == f"error: {other}: tiny_fold1 is given twice; give it once\n"
     uneven = run(*first, "--manifest", "gone", "--truth", tmp_path / "x", *out, code=2)
-    assert uneven.stderr == "error: 2 manifests and 1 truths; give one --truth for every --manifest\n"
+    assert uneven.stderr == "error: 2 manifests but 1 truths; give one --truth for every --manifest\n"
     # What is wrong with either of them is said.
     wrong = run(*first, "--truth", tmp_path / "no.zip", "--manifest", "gone.json", "--truth", other, *out, code=2)
     assert [line.split(":")[1].split("/")[-1].strip() for line in wrong.stderr.splitlines()] == ["no.zip", "gone.json"]
@@ -325,7 +325,7 @@ def test_wheels_that_do_not_fit_are_refused(bench: Bench, tmp_path: Path) -> Non
     wheels = tmp_path / "wheels"
     given = ("--manifest", bench.manifest_file, "-o", tmp_path / "b.zip", "--wheels", wheels)
     wheels.mkdir()
-    assert "holds no wheel" in run(*given, code=2).stderr
+    assert "contains no wheel" in run(*given, code=2).stderr
     for name in (
         "pillow-1-cp311-cp311-manylinux_2_28_x86_64.whl",
         "numpy-2.4-cp312-cp312-manylinux_2_28_x86_64.whl",
@@ -338,7 +338,7 @@ def test_wheels_that_do_not_fit_are_refused(bench: Bench, tmp_path: Path) -> Non
     lines = run(*given, code=2).stderr.splitlines()
     assert [line.split(": ")[2][:20] for line in lines[:-1]] == [
         "not a readable wheel",
-        "'../evil.py' is no f",
+        "'../evil.py' is no p",
         "not a wheel for Pyth",
         "not a wheel for Pyth",
         "not a wheel for Pyth",

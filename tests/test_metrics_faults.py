@@ -249,7 +249,7 @@ def test_a_floor_of_another_manifest_or_convention(bench: Bench, kway: Path, out
         {"options": {**document["options"], "convention": "official-2023"}},
     ):
         (found,) = errors(bench.manifest_file, kway, "--floor", changed(document, path, **members))
-        assert "it does not compare with tiny_fold1 1.0.0, convention default" in found
+        assert "it cannot be compared with results on tiny_fold1 1.0.0, convention default" in found
 
 
 def npz(path: Path, about: dict[str, Any], **arrays: Any) -> Path:
@@ -297,7 +297,7 @@ def test_broken_matrices(bench: Bench, out: Path, tmp_path: Path) -> None:
         ({"format": "oshp-matrices/9"}, 'its "format" is not "oshp-matrices/1"'),
         ({"test_digest": "sha256:0", "manifest": "other_fold1"}, "matrices of 'other_fold1', not of tiny_fold1 1.0.0"),
         ({"convention": "mine\n"}, r"unknown convention 'mine\n'"),
-        ({"convention": "official-2023"}, "counted in the convention official-2023; say --convention official-2023"),
+        ({"convention": "official-2023"}, "counted in the convention official-2023; give --convention official-2023"),
         ({"missing": {"k": ["0000", "99999"]}}, "the names of missing predictions are not names of pairs"),
         ({"missing": {"z": []}}, "the names of missing predictions are not names of pairs"),
         ({"missing": 3}, "not a readable matrices file"),

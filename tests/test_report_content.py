@@ -105,13 +105,13 @@ def test_swapped_pixels_by_the_class_they_belong_to() -> None:
 
 def test_a_report_is_on_one_result_or_two() -> None:
     for results in ((), (result_of(),) * 3):
-        with pytest.raises(OshpError, match="one result, or two"):
+        with pytest.raises(OshpError, match="one result or compares two"):
             report(*results)
 
 
 def test_a_floor_is_of_the_same_pairs_and_convention() -> None:
     official = result_of(convention="official-2023")
-    with pytest.raises(OshpError, match="'floor': of other pairs or another convention"):
+    with pytest.raises(OshpError, match="'floor': has other pairs or another convention"):
         report_of([result_of()], ["set"], [("floor", official)], None, None, "")
 
 

@@ -162,7 +162,7 @@ def test_what_was_there_stays_if_nothing_is_packed(benches: list[Bench], folders
 def test_a_manifest_given_twice(benches: list[Bench], folders: list[Path], tmp_path: Path) -> None:
     first, second = tasks(benches, *folders)
     card, out = card_file(tmp_path / "method.toml"), tmp_path / "submission.zip"
-    rest = "; a submission holds one prediction set for each"
+    rest = "; a submission has one prediction set per manifest; give it once"
     newer = replace(second, manifest=replace(second.manifest, name="tiny_fold1", version="2.0.0"))
     renamed = replace(first, manifest=replace(first.manifest, name="mine_fold1"))
     for given, problem in (
@@ -193,7 +193,7 @@ def test_predictions_that_change_while_they_are_packed(
     racing = replace(task, truth=replace(task.truth, sizes=Sizes(task.truth.sizes)))
     card = card_file(tmp_path / "method.toml")
     assert refused([racing], card, tmp_path / "submission.zip") == [
-        f"{folder}: changed while it was packed; pack it again"
+        f"{folder}: changed while it was being packed; pack it again"
     ]
 
 

@@ -142,7 +142,7 @@ def test_a_set_packed_for_the_wrong_manifest(
 def test_a_manifest_that_is_neither_given_nor_shipped(manifests: list[str], submission: Path) -> None:
     for given, missing in (([], ["tiny_fold1", "tiny_fold2"]), (manifests[:2], ["tiny_fold2"])):
         assert run("check", submission, *given, code=2).stderr.splitlines() == [
-            f"error: {submission}: is for {name}, which is not shipped; give its file with --manifest"
+            f"error: {submission}: lists {name}, which is not a shipped manifest; give its file with --manifest"
             for name in missing
         ]
 

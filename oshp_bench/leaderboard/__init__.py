@@ -1,1 +1,1 @@
-"""Predictions and results become submissions, boards and a Codabench bundle."""
+"""Submissions of predictions, boards of results, and Codabench bundles."""

@@ -1,4 +1,4 @@
-"""The board: results become a static site that any file host serves."""
+"""Writes the board: a static site of results that any file host can serve."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _REPORTS, _TABLES = "reports", "tables"
 def write_board(
     standings: Sequence[Standing], manifests: Mapping[str, Manifest], out: Path, *, reports: bool = True
 ) -> tuple[Path, ...]:
-    """Writes index.html, tables/*.csv and reports/*.html; the same input gives the same bytes.
+    """Writes index.html, tables/*.csv and reports/*.html. The same input gives the same bytes.
 
     Args:
-        manifests: those at hand, by test digest.
-        reports: writes a report of every result whose matrices and manifest are at hand.
+        manifests: the available manifests, by test digest.
+        reports: whether to write a report for every result whose matrices and manifest are available.
 
     Returns:
-        The reports.
+        The files of the reports.
 
     Raises:
-        OshpError: a package is missing, or matrices are damaged or not their result's.
+        OshpError: a package is missing, or matrices are damaged or belong to another result.
     """
     if find_spec("jinja2") is None:
-        raise OshpError("a board needs jinja2: pip install oshp-bench[report]")
+        raise OshpError("a board needs jinja2; run pip install oshp-bench[report]")
     known = _entries(table for table in standings if table.known)
     with_report = [entry for entry in known if reports and entry.matrices]
     written = _write_reports(with_report, known, manifests, out) if with_report else ()
@@ -52,7 +52,7 @@ def write_board(
 
 
 def _entries(standings: Iterable[Standing]) -> list[Entry]:
-    """The results in some tables, each once."""
+    """The results in some tables, without repetition."""
     rows = (row for table in standings for row in table.rows)
     return list({entry.result.digest: entry for row in rows for entry in row.entries.values()}.values())
 
@@ -122,13 +122,13 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
         version=__version__,
         style=Markup("".join(path.read_text(encoding="utf-8") for path in style)),
         script=Markup(script),
-        # What a stranger might get into the page all the same would not run.
+        # Only this script may run, so that text from result files never can.
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _by_dataset(standings: Iterable[Standing]) -> dict[str, list[list[Standing]]]:
-    """The tables of each dataset, test by test: the two ways of one test stand under one heading."""
+    """The tables by dataset and test. The two ways of a test share one heading."""
     datasets: dict[str, dict[str, list[Standing]]] = {}
     for table in standings:
         test = table.key.rpartition("-")[0]

@@ -1,4 +1,4 @@
-"""oshp-board: results in, a site, a paper's table or a Codabench competition out."""
+"""oshp-board: makes a site, tables for a paper, or a Codabench competition from results."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ manifests_option = manifest_option(
     "  Needed for results on your own tailoring, such as of LIP; may be repeated.", "manifests", multiple=True
 )
 published_option = click.option(
-    "--published/--no-published", default=True, show_default=True, help="Rows of the paper's Tables 2 to 4."
+    "--published/--no-published", default=True, show_default=True, help="Show the paper's Tables 2 to 4."
 )
 
 
 @click.group(cls=Group)
 @version_option
 def main() -> None:
-    """Ranks results. RESULTS are result files of oshp-score, or folders that hold some."""
+    """Rank results. RESULTS are result files of oshp-score, or folders with such files."""
 
 
 @main.command("build")
@@ -48,15 +48,15 @@ def main() -> None:
 @manifests_option
 @published_option
 @click.option(
-    "--reports/--no-reports", default=True, show_default=True, help="A report of every result that has matrices."
+    "--reports/--no-reports", default=True, show_default=True, help="Write a report for every result with matrices."
 )
 def build_command(
     results: tuple[Path, ...], out: Path, manifests: tuple[str, ...], published: bool, reports: bool
 ) -> None:
-    """Write a static site of RESULTS, to be served by any file host or opened from disk.
+    """Write a static site of RESULTS that any file host can serve, and that opens from disk.
 
-    Matrices beside a result (matrices.npz beside result.json, a.npz beside a.json) give its report and the paired test
-    against the row above.
+    A result gets a report and a paired test against the row above it if its matrices are beside it: matrices.npz beside
+    result.json, or a.npz beside a.json.
     """
     from oshp_bench.leaderboard.board import write_board
 
@@ -73,9 +73,9 @@ def build_command(
 @click.option(
     "--format", "form", type=click.Choice(["markdown", "latex", "csv"]), default="markdown", show_default=True
 )
-@click.option("--dataset", help="This dataset alone, such as atr.")
-@way_option("This way only.")
-@click.option("--protocol", help="This sampling rule alone, such as official.")
+@click.option("--dataset", help="Only this dataset, for example atr.")
+@way_option("Only this way.")
+@click.option("--protocol", help="Only this sampling rule, for example official.")
 @click.option("--intervals/--no-intervals", default=True, show_default=True)
 @manifests_option
 @published_option
@@ -91,34 +91,42 @@ def table_command(
 ) -> None:
     """Print the board's tables of RESULTS for a paper.
 
-    CSV holds fractions with full precision; the others are in percent.
+    CSV has fractions with full precision, the other formats percent.
     """
     from oshp_bench.errors import OshpError
     from oshp_bench.leaderboard.tables import BOARD_FORMATS
 
     _, _, standings = _standings(results, manifests, published)
     wanted = {"dataset": dataset, "way": way, "protocol": protocol}
-    chosen = [each for each in standings if all(value in (None, getattr(each, key)) for key, value in wanted.items())]
+    chosen = [
+        standing
+        for standing in standings
+        if all(value in (None, getattr(standing, key)) for key, value in wanted.items())
+    ]
     if not chosen:
-        held = ", ".join(dict.fromkeys(f"{each.dataset} {each.protocol}" for each in standings))
-        raise OshpError(f"no table fits these options; there are tables of {held}")
+        held = ", ".join(dict.fromkeys(f"{table.dataset} {table.protocol}" for table in standings))
+        raise OshpError(f"no table matches these options; there are tables for {held}")
     click.echo(BOARD_FORMATS[form](chosen, intervals=intervals), nl=False)
 
 
 @main.command("codabench")
 @manifest_option("  Each is a task.", "manifests", multiple=True, required=True)
 @click.option(
-    "--truth", "truths", type=FILE, multiple=True, help="Truth of each manifest, in order.  [default: beside it]"
+    "--truth",
+    "truths",
+    type=FILE,
+    multiple=True,
+    help="Truth of each manifest, in the same order.  [default: the file beside it]",
 )
 @out_option("The bundle to write.", FILE, required=True)
-@click.option("--title", help="The competition's title.  [default: after its datasets]")
+@click.option("--title", help="Title of the competition.  [default: made from its datasets]")
 @way_option("Ask for this way only.")
 @convention_option
 @click.option("--start", type=_DATE, default="2026-01-01", show_default=True, help="When it opens, UTC.")
 @click.option("--end", type=_DATE, default="2099-12-31", show_default=True, help="When it closes, UTC.")
-@click.option("--private-labels", is_flag=True, help="The truth is public nowhere; leaves out the honour-system note.")
+@click.option("--private-labels", is_flag=True, help="The truth is not public: omit the note on the honour system.")
 @click.option("--docker-image", default="codalab/codalab-legacy:py312", show_default=True, help="Image that scores.")
-@click.option("--wheels", type=DIRECTORY, help="Wheels that the image lacks, for workers without a network.")
+@click.option("--wheels", type=DIRECTORY, help="Folder of wheels that the image lacks, for workers without a network.")
 def codabench_command(
     manifests: tuple[str, ...],
     truths: tuple[Path, ...],
@@ -134,14 +142,14 @@ def codabench_command(
 ) -> None:
     """Write a Codabench competition: a bundle to upload as it is.
 
-    The scores on Codabench are those of oshp-score. The bundle holds the truth; keep it where the truth may be.
+    Codabench then shows the figures of oshp-score. The bundle contains the truth: store it only where the truth may be.
     """
     from oshp_bench.leaderboard.codabench import Competition, download_command, load_tasks, write_bundle
 
     if end <= start:
-        raise click.UsageError("--end is not after --start")
+        raise click.UsageError("--end must be after --start")
     if not _IMAGE.fullmatch(docker_image):
-        raise click.UsageError(f"--docker-image {docker_image!r} is no image's name")
+        raise click.UsageError(f"--docker-image {docker_image!r} is not the name of an image")
     tasks = load_tasks(manifests, truths)
     datasets = ", ".join(dict.fromkeys(task.manifest.dataset.title for task in tasks))
     competition = Competition(
@@ -157,8 +165,9 @@ def codabench_command(
     click.echo(f"{out}: {', '.join(task.manifest.name for task in tasks)}; columns {', '.join(competition.columns)}")
     if wheels is None:
         click.echo(
-            "note: what the image lacks of click, pillow, jinja2 and matplotlib is installed when scoring starts, which"
-            f" needs a network; for workers without one:\n  {download_command(Path('wheels'))}\n  and --wheels wheels",
+            "note: if the image lacks click, pillow, jinja2 or matplotlib, scoring installs them when it starts, which"
+            f" needs a network; for workers without one, run\n  {download_command(Path('wheels'))}\n  and add --wheels"
+            " wheels",
             err=True,
         )
 
@@ -166,7 +175,7 @@ def codabench_command(
 def _standings(
     results: tuple[Path, ...], manifests: tuple[str, ...], published: bool
 ) -> tuple[tuple[Entry, ...], dict[str, Manifest], tuple[Standing, ...]]:
-    """The entries, the manifests at hand and the tables with their tests; what is strange goes to stderr."""
+    """The entries, the available manifests, and the tables with their tests. Notes go to stderr."""
     from oshp_bench.leaderboard.entries import load_entries
     from oshp_bench.leaderboard.significance import with_tests
     from oshp_bench.leaderboard.standings import known_manifests, standings
@@ -177,5 +186,5 @@ def _standings(
     known = known_manifests(entries, manifests)
     unknown = (entry.manifest for entry in entries if entry.manifest.test_digest not in known)
     for name in sorted({f"{manifest.name} {manifest.version}" for manifest in unknown}):
-        click.echo(f"note: {name}: not at hand; give --manifest to have its results checked and tested", err=True)
+        click.echo(f"note: {name}: this manifest is missing; give --manifest to check and test its results", err=True)
     return entries, known, with_tests(standings(entries, known, published=published), known)

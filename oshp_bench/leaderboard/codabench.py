@@ -1,4 +1,4 @@
-"""A competition bundle for Codabench: tasks, columns, pages, and a scoring program that carries this package."""
+"""Writes a Codabench bundle: tasks, columns, pages, and a scoring program that contains this package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGES = Path(__file__).with_name("competition")
 _PACKAGE = Path(__file__).parents[1]
 # The rooms of this package that scoring needs.
 _ROOMS = ("*.py", "datasets", "manifest", "episodes", "metrics", "report")
-# What scoring and its report need beside what the image has.
+# What scoring and its report need besides the packages of the image.
 _PACKAGES = ("click", "jinja2", "matplotlib", "pillow")
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _READABLE = 0o100644 << 16
@@ -53,13 +53,13 @@ _OPTIONAL = ("paper", "code")
 
 @dataclass(frozen=True)
 class Competition:
-    """What a competition is about.
+    """The settings of a competition.
 
     Attributes:
-        start, end: of the phase, "2026-01-31 00:00:00" in UTC.
+        start, end: start and end of the phase, "2026-01-31 00:00:00" in UTC.
         image: the docker image that scores.
-        way: "k" or "1" to ask for that way alone; None for both.
-        private: whether the truth is known to the organisers alone.
+        way: "k" or "1" to ask only for that way; None for both.
+        private: whether only the organisers know the truth.
     """
 
     title: str
@@ -72,13 +72,13 @@ class Competition:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The figures that are asked for; the first one ranks."""
+        """The figures on the leaderboard; the first one ranks."""
         return tuple(name for way, names in HEADLINE.items() if self.way in (None, way) for name in names)
 
 
 @dataclass(frozen=True)
 class CompetitionTask:
-    """A manifest, and the content of its file and of its truth's."""
+    """A manifest, and the contents of its file and of its truth file."""
 
     manifest: Manifest
     manifest_file: bytes
@@ -89,13 +89,13 @@ def load_tasks(manifests: Sequence[str], truths: Sequence[Path]) -> tuple[Compet
     """Loads manifests and their truths.
 
     Args:
-        truths: in the order of the manifests; none for those beside the manifests.
+        truths: truth files in the order of the manifests; empty to use those beside the manifests.
 
     Raises:
-        OshpError: every one that is missing, damaged, given twice, does not fit, or has no novel class to rank by.
+        OshpError: every manifest or truth that is missing, damaged, mismatched or given twice, or lacks novel classes.
     """
     if truths and len(truths) != len(manifests):
-        raise OshpError(f"{len(manifests)} manifests and {len(truths)} truths; give one --truth for every --manifest")
+        raise OshpError(f"{len(manifests)} manifests but {len(truths)} truths; give one --truth for every --manifest")
     problems: list[str] = []
     tasks: dict[str, CompetitionTask] = {}
     for name, given in zip(manifests, truths or (None,) * len(manifests), strict=True):
@@ -108,9 +108,9 @@ def load_tasks(manifests: Sequence[str], truths: Sequence[Path]) -> tuple[Compet
             problems.extend(error.problems)
             continue
         if manifest.name in tasks:
-            problems.append(f"{path}: {manifest.name} is given twice; a task is one manifest")
+            problems.append(f"{path}: {manifest.name} is given twice; give it once")
         if not manifest.ids_of("novel"):
-            problems.append(f"{path}: has no novel class, and C_novel ranks")
+            problems.append(f"{path}: has no novel class, but C_novel ranks; choose a manifest with novel classes")
         tasks[manifest.name] = task
     raise_problems(problems)
     return tuple(tasks.values())
@@ -119,13 +119,13 @@ def load_tasks(manifests: Sequence[str], truths: Sequence[Path]) -> tuple[Compet
 def write_bundle(
     competition: Competition, tasks: Sequence[CompetitionTask], out: Path, wheels: Path | None = None
 ) -> None:
-    """Writes the bundle; the same input gives the same bytes with the same versions of the packages it names.
+    """Writes the bundle. The same input gives the same bytes, as long as the versions of listed packages are the same.
 
     Args:
-        wheels: a folder of wheels to carry along, for workers without a network.
+        wheels: a folder of wheels to include, for workers without a network.
 
     Raises:
-        OshpError: every wheel that is damaged or does not fit Python 3.12 on Linux.
+        OshpError: every wheel that is damaged or not for Python 3.12 on Linux.
     """
     manifests = [task.manifest for task in tasks]
     about = {
@@ -139,7 +139,7 @@ def write_bundle(
         "logo.png": logo(),
         **_pages(competition, manifests),
         "scoring_program.zip": _zip(_program(wheels)),
-        # Flat, as all data: workers empty the first folder of a zip into the one above.
+        # Without folders, like all data: workers move the content of a zip's first folder up.
         "public_data.zip": _zip({f"{task.manifest.name}.json": task.manifest_file for task in tasks}),
     }
     for task in tasks:
@@ -157,7 +157,7 @@ def _reference(manifest: Manifest) -> str:
 
 
 def _competition(competition: Competition, manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """The content of competition.yaml; JSON is YAML."""
+    """The content of competition.yaml, which is written as JSON, a subset of YAML."""
     columns = [
         {"title": column_title(name), "key": name, "index": index, "sorting": "desc", "precision": 2, "hidden": False}
         for index, name in enumerate(competition.columns)
@@ -214,13 +214,13 @@ def _competition(competition: Competition, manifests: Sequence[Manifest]) -> dic
             }
             for key, (title, shown) in _ANSWERS.items()
         },
-        # The last one, not the best one: the best of many is no estimate of anything.
+        # The last submission, not the best one: the best of many would be biased.
         "leaderboards": [{"title": "Results", "key": "results", "submission_rule": "Force_Last", "columns": columns}],
     }
 
 
 def column_title(figure: str) -> str:
-    """A column's title, such as "k-way C_novel mIoU (%)"; Codabench keeps 36 characters of it, and of its key."""
+    """The title of a column, for example "k-way C_novel mIoU (%)". Codabench keeps 36 characters of title and key."""
     way, kind, _ = parse_figure(figure)
     return f"{way_name(way)} {kind.label} (%)"
 
@@ -234,7 +234,7 @@ def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str,
         "tasks": "\n".join(
             f"- **{manifest.name}** {manifest.version}: {_plain(manifest.dataset.title)}, fold {manifest.fold},"
             f" {len(manifest.pairs):,} pairs; novel are"
-            f" {', '.join(each.name for each in manifest.classes if each.role == 'novel')}"
+            f" {', '.join(oshp_class.name for oshp_class in manifest.classes if oshp_class.role == 'novel')}"
             for manifest in manifests
         ),
         "columns": "\n".join(f"| {column_title(name)} | `{name}` of oshp-bench |" for name in competition.columns),
@@ -255,7 +255,7 @@ def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str,
 
 
 def _plain(text: str) -> str:
-    """A text as Markdown shows it, whatever signs it holds."""
+    """A text escaped for Markdown."""
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(text.split()))
 
 
@@ -263,7 +263,7 @@ def _program(wheels: Path | None) -> dict[str, bytes]:
     files = {
         "score.py": (_PAGES / "score.py").read_bytes(),
         "metadata.yaml": b"command: python3 score.py /app/input /app/output\n",
-        "packages.txt": "".join(f"{each}\n" for each in _packages()).encode(),
+        "packages.txt": "".join(f"{requirement}\n" for requirement in _packages()).encode(),
     }
     for room in _ROOMS:
         for path in sorted(_PACKAGE.glob(room if "*" in room else f"{room}/**/*")):
@@ -273,29 +273,29 @@ def _program(wheels: Path | None) -> dict[str, bytes]:
 
 
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of wheels, under packages/: libraries in wheels cannot be imported from a zip."""
+    """The files of wheels, under packages/. They are unpacked, since shared libraries cannot be imported from a zip."""
     wheels = sorted(folder.glob("*.whl"))
-    problems = [] if wheels else [f"{folder}: holds no wheel"]
+    problems = [] if wheels else [f"{folder}: contains no wheel"]
     for wheel in wheels:
         if not _fits(wheel.name):
-            problems.append(f"{wheel}: not a wheel for Python 3.12 on Linux, or one that the image has")
+            problems.append(f"{wheel}: not a wheel for Python 3.12 on Linux, or part of the image already; remove it")
             continue
         try:
             with zipfile.ZipFile(wheel) as archive:
                 for member in archive.infolist():
                     pure = PurePosixPath(member.filename)
                     if pure.is_absolute() or ".." in pure.parts or member.file_size > _MAX_FILE:
-                        problems.append(f"{wheel}: {member.filename[:80]!r} is no file of a wheel")
+                        problems.append(f"{wheel}: {member.filename[:80]!r} is no path for a wheel; download it again")
                     elif not member.is_dir():
                         yield f"packages/{member.filename}", archive.read(member)
         except BROKEN_ZIP as error:
-            problems.append(f"{wheel}: not a readable wheel ({error})")
+            problems.append(f"{wheel}: not a readable wheel ({error}); download it again")
     raise_problems([*problems, f"fill the folder with {download_command(folder)}"] if problems else [])
 
 
 def _fits(name: str) -> bool:
     found = _WHEEL.fullmatch(name)
-    # Another numpy than the image's would break the image's scipy, and the other way round.
+    # Another numpy than the image's would break the image's scipy, and vice versa.
     if not found or found["name"] in _IN_IMAGE:
         return False
     right = "py3" in found["python"].split(".") or found["python"] == "cp312" or "abi3" in found["abi"].split(".")
@@ -311,7 +311,7 @@ def download_command(folder: Path) -> str:
 
 
 def _packages() -> list[str]:
-    """The packages that scoring needs with all that they require, in the versions installed here, less the image's."""
+    """The packages that scoring needs and their requirements, in the installed versions, without those of the image."""
     found: dict[str, str] = {}
     wanted = list(_PACKAGES)
     while wanted:
@@ -328,7 +328,7 @@ def _packages() -> list[str]:
 
 
 def _zip(members: Mapping[str, bytes]) -> bytes:
-    """A zip that is the same everywhere: sorted, without times, stored, as compressors differ between machines."""
+    """A zip with the same bytes everywhere: sorted, without times, and stored, as compressors differ."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):

@@ -1,4 +1,4 @@
-"""Pictures of drawn people from the embedded dataset: what the task is, and a competition's logo."""
+"""Pictures of drawn people from the embedded dataset: an example of the task, and a logo."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def task_pictures() -> tuple[tuple[bytes, str], ...]:
     """An episode: a support, its mask, a query, and the query parsed into the support's classes.
 
     Returns:
-        PNGs, each with what is to be seen in it.
+        PNGs with their descriptions.
     """
     source = _source()
     support, query = source.merged_mask(_SUPPORT), source.merged_mask(_QUERY)

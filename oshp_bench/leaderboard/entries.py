@@ -1,4 +1,4 @@
-"""Result files of unknown origin become entries: whose method, on which test pairs, with which figures."""
+"""Collects result files of unknown origin as entries of a board."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Entry:
     Attributes:
         result: without its document, and with only the figures of HEADLINE.
         name: the method's; where the result says none, that of the result's folder.
-        identity: equal for the results of one method: a digest of all that is said of it.
+        identity: a digest of all that the result says about its method, so equal for results of one method.
         matrices: the file of per-pair matrices beside the result, if there is one.
     """
 
@@ -39,12 +39,12 @@ class Entry:
 
     @property
     def manifest(self) -> ScoredManifest:
-        """What the result was scored on."""
+        """The manifest that the result was scored on."""
         return self.result.manifest
 
     @property
     def fold(self) -> int:
-        """The fold that it was scored on."""
+        """The fold of the manifest."""
         return self.manifest.fold
 
     @property
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def card(self) -> MethodCard | None:
-        """What its submission says of the method; None where there was none."""
+        """The method card; None if the predictions were not part of a submission."""
         return self.result.card
 
     @property
@@ -64,20 +64,20 @@ class Entry:
 
     @property
     def is_floor(self) -> bool:
-        """Whether this is one of our methods that learn nothing; one that brings a card is somebody's own."""
+        """Whether this is one of our methods that learn nothing. A method with a card is somebody's own."""
         return self.card is None and self.name in named("rule")
 
 
 def load_entries(paths: Sequence[Path]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Reads all results among files and in folders.
+    """Reads result files, and all results in folders.
 
-    In folders, other files of this tool (manifests, comparisons) are passed over.
+    Other files of this package in folders (manifests, comparisons) are skipped.
 
     Returns:
-        The entries in order of their files, every result once; and notes on those that stand there twice.
+        The entries in the order of their files, and notes on results that occur twice. These become one entry.
 
     Raises:
-        OshpError: every problem of every file, a line each.
+        OshpError: every problem of every file, one per line.
     """
     entries: list[Entry] = []
     problems: list[str] = []
@@ -90,7 +90,7 @@ def load_entries(paths: Sequence[Path]) -> tuple[tuple[Entry, ...], tuple[str, .
         if entry:
             entries.append(entry)
     if not entries and not problems:
-        problems.append(f"{', '.join(map(str, paths))}: no result there; oshp-score --out writes result.json")
+        problems.append(f"{', '.join(map(str, paths))}: no results there; oshp-score --out writes result.json")
     raise_problems(problems)
     return _without_copies(entries)
 
@@ -99,12 +99,12 @@ def _files(paths: Sequence[Path], problems: list[str]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in paths:
         inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        hidden = {each for each in inside if any(part.startswith(".") for part in each.relative_to(path).parts)}
+        hidden = {file for file in inside if any(part.startswith(".") for part in file.relative_to(path).parts)}
         if path.is_dir() and len(inside) == len(hidden):
-            problems.append(f"{path}: holds no .json file; give files or folders of results (oshp-score --out)")
-        found |= {each.resolve(): each for each in inside if each not in hidden}
+            problems.append(f"{path}: contains no .json file; give result files or folders of them (oshp-score --out)")
+        found |= {file.resolve(): file for file in inside if file not in hidden}
     if len(found) > MOST_FILES:
-        problems.append(f"{len(found):,} files are more than the {MOST_FILES:,} that a board holds")
+        problems.append(f"{len(found):,} files are more than a board can hold ({MOST_FILES:,}); give fewer")
         return []
     return list(found.values())
 
@@ -117,8 +117,8 @@ def _load(path: Path) -> Entry | None:
         kind = said.partition("/")[0]
         if kind == RESULT_FORMAT.partition("/")[0] and said != RESULT_FORMAT:
             raise OshpError(
-                f"{path}: is {shown(said)}, and this version reads {RESULT_FORMAT}; use the oshp-bench that wrote it,"
-                " or newer"
+                f"{path}: is {shown(said)}, but this version reads {RESULT_FORMAT}; use the version of"
+                " oshp-bench that wrote it, or a newer one"
             ) from None
         if kind.startswith(_OURS) and said != RESULT_FORMAT:
             return None
@@ -129,13 +129,13 @@ def _load(path: Path) -> Entry | None:
     folder = path.resolve().parent
     name = result.method_name or _printable(folder.name)
     about = result.card.to_json() if result.card else [result.method_name, result.method_name or str(folder)]
-    # A board may hold thousands of results, so it keeps only what it shows of each.
+    # A board may have thousands of results, so an entry keeps only what the board shows.
     kept = replace(result, document={}, figures=shown_figures)
     return Entry(kept, name, content_digest(about), _matrices_beside(path))
 
 
 def _format_of(path: Path) -> str:
-    """What a file that is no result says it is; "" if it says nothing."""
+    """The format of a file that is not a result, "" if it has none."""
     try:
         document = read_json(path)
     except OshpError:
@@ -148,9 +148,9 @@ def _printable(text: str) -> str:
 
 
 def _matrices_beside(path: Path) -> Path | None:
-    """oshp-score writes result.json and matrices.npz; collected results have names of their own: a.json and a.npz."""
+    """The matrices beside a result: matrices.npz beside result.json, or a.npz beside a.json."""
     names = [path.with_suffix(".npz"), *([path.with_name("matrices.npz")] if path.stem == "result" else [])]
-    return next((each for each in names if each.is_file()), None)
+    return next((file for file in names if file.is_file()), None)
 
 
 def _without_copies(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Paired tests of a table's rows against the row above, from the matrices that lie beside the results."""
+"""Paired tests between neighbouring rows of a table, from the matrices beside the results."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from oshp_bench.metrics.result import Figure, Result, compare, score_matrices
 
 
 def load_scored(entry: Entry, manifest: Manifest) -> Result:
-    """Scores the matrices beside a result again, without resamples, and checks that they are the result's own.
+    """Scores the matrices beside a result again, without resamples, and checks that they belong to the result.
 
     Raises:
-        OshpError: not readable, of other predictions, or with other figures than the result.
+        OshpError: the matrices cannot be read, are of other predictions, or give other figures than the result.
     """
     assert entry.matrices is not None
     matrices, convention = load_matrices(entry.matrices, manifest)
     if (matrices.digest, convention) != (entry.result.predictions, entry.result.convention):
         raise OshpError(
-            f"{entry.matrices}: matrices of other predictions than {entry.result.path}; score again with --out"
+            f"{entry.matrices}: not the matrices of {entry.result.path}; score the predictions again with --out"
         )
     result = score_matrices(manifest, matrices, convention=convention, resampling=Resampling(0))
     for name, figure in entry.result.figures.items():
         found = result.figures.get(name, Figure(None)).value
         if found != figure.value:
             raise OshpError(
-                f"{entry.result.path}: says {name} {figure.value}, its matrices give {found}; score the predictions"
+                f"{entry.result.path}: {name} is {figure.value}, but its matrices give {found}; score the predictions"
                 " again"
             )
     return result
 
 
 def with_tests(tables: Sequence[Standing], manifests: Mapping[str, Manifest]) -> tuple[Standing, ...]:
-    """The tables with paired tests of C_novel, row against row above, fold by fold.
+    """The tables with paired tests of C_novel between each row and the row above it, fold by fold.
 
-    The row above is the next one that is no published row: those have no predictions to compare. Where one of the two
-    has no matrices, the test's difference is None.
+    Published rows are skipped, as there are no predictions to compare. If one of the two rows has no matrices, the
+    difference is None.
 
     Args:
-        manifests: those at hand, by test digest.
+        manifests: the available manifests, by test digest.
 
     Raises:
-        OshpError: every matrices file that is damaged or not its result's.
+        OshpError: every matrices file that is damaged or belongs to another result.
     """
     problems: list[str] = []
     tested = [
@@ -85,7 +85,7 @@ def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: l
 
 
 def _one_way(result: Result, way: Way) -> Result:
-    """A result with what the test needs: one way, one figure, and resamples."""
+    """A result reduced to what the test needs: one way, one figure, and resamples."""
     ranking = HEADLINE[way][0]
     matrices = replace(result.matrices, oneway=None) if way == "k" else replace(result.matrices, kway=None)
     return replace(result, matrices=matrices, figures={ranking: result.figures[ranking]}, resampling=Resampling())

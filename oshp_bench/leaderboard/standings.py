@@ -1,4 +1,4 @@
-"""Entries become tables in the form of the paper's Tables 2 to 4: what compares stands together, nothing else does."""
+"""Sorts entries into tables in the form of the paper's Tables 2 to 4. Only comparable results share a table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Cell:
     """A figure as a fraction 0..1.
 
     Attributes:
-        low, high: its interval; None for an average and for what is published.
-        printed: what the paper prints instead, where that is no mean of its folds.
+        low, high: its interval; None for averages and published figures.
+        printed: the average that the paper prints, if it is not the mean of its folds.
     """
 
     value: float
@@ -36,11 +36,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """How C_novel of one fold compares with a row further up.
+    """A test of a row's C_novel in one fold against a row above.
 
     Attributes:
-        against: that row's name.
-        difference: this row minus that one; None where one of the two has no matrices.
+        against: the name of the row above.
+        difference: this row minus that one; None if one of the two has no matrices.
     """
 
     fold: int
@@ -54,10 +54,10 @@ class Row:
 
     Attributes:
         kind: "entry", "floor" or "published".
-        cells: (figure, fold) -> cell; the fold None is the average over all folds.
-        entries: fold -> the result; none for what is published.
-        namesakes: how many rows of the table have this name.
-        twins: the names of rows with the same predictions.
+        cells: (figure, fold) -> cell; fold None is the average over all folds.
+        entries: fold -> the result; empty for published rows.
+        namesakes: number of rows of the table with this name.
+        twins: names of the other rows with the same predictions.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Row:
 
     @property
     def entry(self) -> Entry | None:
-        """A result of the method, to say what it is."""
+        """One of the results; they all describe the method alike. None for published rows."""
         return next(iter(self.entries.values()), None)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader has to know of the row's figures."""
+        """Remarks that readers need to judge the row."""
         missing = sum(len(names) for entry in self.entries.values() for names in entry.result.missing.values())
         levels = sorted({entry.result.level for entry in self.entries.values()} - {0.95})
         said = {
@@ -89,15 +89,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Standing:
-    """A table: one dataset, rule, manifest version, convention and way.
+    """A table of one dataset, rule, manifest version, convention and way.
 
     Attributes:
         folds: the dataset's folds, ascending.
-        convention: "" where all that there is was published.
-        tests: fold -> test digest and number of pairs of what stands in it.
-        known: whether its manifests are at hand, so that they are what they are called.
-        apart: whether others bear its name on other test pairs, so that its digests have to be said.
-        published: the paper's table whose rows stand in it.
+        convention: "" if all rows are published ones.
+        tests: fold -> test digest and number of pairs.
+        known: whether its manifests are available, so that names and digests were checked.
+        apart: whether another table has the same name but other test pairs, so that the digests must be shown.
+        published: the paper's table whose rows are part of it.
     """
 
     dataset: str
@@ -115,27 +115,27 @@ class Standing:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """The figures that it shows, in order; the first one ranks."""
+        """The figures in the order of the columns. The first one ranks."""
         return HEADLINE[self.way]
 
     @property
     def columns(self) -> tuple[tuple[str, int | None], ...]:
-        """Its columns: every figure of every fold, then the figure's average."""
+        """The columns: for every figure all folds, then the average."""
         return tuple((figure, fold) for figure in self.figures for fold in (*self.folds, None))
 
     @cached_property
     def key(self) -> str:
-        """A name that no other table has, for files and links."""
+        """A unique name for files and links."""
         apart = content_digest([*self.tests.items()])[7:19] if self.apart else ""
         parts = (self.dataset, self.protocol, self.version, self.convention, apart, way_key(self.way))
         return "-".join(part for part in parts if part)
 
 
 def known_manifests(entries: Iterable[Entry], given: Sequence[str]) -> dict[str, Manifest]:
-    """The shipped manifests that results name and those that the user gives, by test digest.
+    """The shipped manifests that results name, and those that the user gives, by test digest.
 
     Raises:
-        OshpError: one of them cannot be read.
+        OshpError: a manifest cannot be read.
     """
     shipped = shipped_manifests()
     wanted = [shipped[name] for name in sorted({entry.manifest.name for entry in entries}) if name in shipped]
@@ -146,14 +146,14 @@ def known_manifests(entries: Iterable[Entry], given: Sequence[str]) -> dict[str,
 def standings(
     entries: Iterable[Entry], manifests: Mapping[str, Manifest], *, published: bool = True
 ) -> tuple[Standing, ...]:
-    """All tables: the paper's datasets in its order, then the others by name; the paper's sampling rule first.
+    """All tables: the paper's datasets in its order, then other datasets by name; the paper's sampling rule first.
 
-    Results stand together if dataset, rule, version, convention and, fold by fold, test pairs are the same. Where two
-    sets of test pairs bear one name, each has a table.
+    Results share a table if dataset, rule, version, convention and the test pairs of every fold are the same. If two
+    sets of test pairs have the same name, they get separate tables.
 
     Args:
-        manifests: those at hand, by test digest.
-        published: adds the paper's rows, beside results on the paper's test and in tables of their own.
+        manifests: the available manifests, by test digest.
+        published: adds the paper's rows to tables on the paper's test, or as tables of their own if there are none.
     """
     papers = published_tables() if published else ()
     tables = [table for group in _comparable(entries, manifests) for table in _tables(*group, manifests, papers)]
@@ -178,7 +178,7 @@ def standings(
 
 
 def _comparable(entries: Iterable[Entry], manifests: Mapping[str, Manifest]) -> Iterator[tuple[list[Entry], bool]]:
-    """Groups of entries that compare, and whether others bear the same name on other test pairs."""
+    """Groups of comparable entries, and whether other entries have the same name but other test pairs."""
     groups: defaultdict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
         known = _manifest_of(entry, manifests) is not None
@@ -189,7 +189,7 @@ def _comparable(entries: Iterable[Entry], manifests: Mapping[str, Manifest]) -> 
 
 
 def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | None:
-    """An entry's manifest, if it is at hand and the entry is what it says: a score of that manifest's test pairs."""
+    """An entry's manifest, if it is available and the entry describes it correctly."""
     said = entry.manifest
     manifest = manifests.get(said.test_digest)
     if manifest is None:
@@ -200,7 +200,7 @@ def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | 
 
 
 def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], bool]]:
-    """Splits a group so that every fold has one set of test pairs: known ones first, then those with most results."""
+    """Splits a group so that every fold has one set of test pairs: known pairs first, then those with most results."""
     uses = Counter(entry.test for entry in group)
     place_of = {digest: place for place, digest in enumerate(order)}
     ranked = sorted(uses, key=lambda use: (place_of.get(use[1], len(order)), -uses[use], use))
@@ -208,7 +208,7 @@ def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], 
     of_place: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
     for entry in group:
         place = places[entry.test]
-        # Nothing says which of two sets of pairs of one fold belongs to which of another; the first ones stay together.
+        # With several sets of pairs per fold it is unknown which belong together, so only the first ones are combined.
         of_place[place, entry.fold if place else 0].append(entry)
     for (place, _), apart in sorted(of_place.items(), key=lambda item: item[0]):
         yield apart, place > 0
@@ -222,7 +222,7 @@ def _tables(
     folds = tuple(sorted(spec.folds if spec else {entry.fold for entry in group}))
     held = [manifest for entry in group if (manifest := _manifest_of(entry, manifests))]
     title = held[0].dataset.title if held else spec.dataset.title if spec else first.dataset
-    paper = next((each for each in papers if held and all(each.fits(manifest) for manifest in held)), None)
+    paper = next((table for table in papers if held and all(table.fits(manifest) for manifest in held)), None)
     for way, names in HEADLINE.items():
         rows = [_row(entries, folds, names) for entries in _methods(entry for entry in group if way in entry.ways)]
         if not rows:
@@ -266,7 +266,7 @@ def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
 
 
 def _methods(entries: Iterable[Entry]) -> Iterator[dict[int, Entry]]:
-    """The results of each method by fold; where it has two of one fold, nobody knows what belongs together."""
+    """The results of each method by fold. With two results for one fold, every result becomes its own row."""
     of: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         of[entry.identity].append(entry)
@@ -294,7 +294,7 @@ def _published_row(method: PublishedMethod, names: Sequence[str]) -> Row:
     for name in names:
         figure = method.figures.get(name)
         if figure:
-            # Printed in percent with one decimal; the rest is what the division by 100 leaves.
+            # The paper prints one decimal of a percent; rounding removes the error of dividing by 100.
             cells |= {(name, fold): Cell(round(value, 4)) for fold, value in figure.folds.items()}
             printed = round(figure.printed_average, 4) if figure.corrected else None
             cells[name, None] = Cell(round(figure.average, 4), printed=printed)
@@ -302,7 +302,7 @@ def _published_row(method: PublishedMethod, names: Sequence[str]) -> Row:
 
 
 def _ranked(rows: Iterable[Row], names: Sequence[str], folds: Sequence[int]) -> tuple[Row, ...]:
-    """The best average first; without one, by folds; then by the other figures."""
+    """Sorts rows: best average first, then by folds, then by the other figures."""
 
     def rank(row: Row) -> tuple[object, ...]:
         cells = [row.cells.get((name, fold)) for name in names for fold in (None, *folds)]

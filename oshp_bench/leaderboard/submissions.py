@@ -1,4 +1,4 @@
-"""Packs checked predictions into a submission, and checks a submission of unknown origin; the scorer is the judge."""
+"""Packs predictions into a submission, and checks submissions of unknown origin, with the checks of the scorer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UNIX, _READABLE_FILE = 3, 0o100644 << 16
 
 @dataclass(frozen=True)
 class SubmissionPart:
-    """Predictions (a folder, a zip or a submission), and the manifest and truth that they are held against."""
+    """Predictions (a folder, a zip or a submission) with their manifest and truth."""
 
     manifest: Manifest
     truth: Truth
@@ -45,15 +45,15 @@ def pack(
     convention: str = DEFAULT,
     jobs: int = 1,
 ) -> Submission:
-    """Writes a submission; the same card and predictions give the same bytes on any machine.
+    """Writes a submission. The same card and predictions give the same bytes on any machine.
 
     Args:
-        method: the method's card, a TOML file.
-        way: "k" or "1" to pack that way alone; None for all there are.
-        convention: the one in which the predictions are legal.
+        method: the method card, a TOML file.
+        way: "k" or "1" to pack only that way; None for every way that is there.
+        convention: the convention that the predictions follow.
 
     Raises:
-        OshpError: every problem of the card and of the predictions; nothing is written.
+        OshpError: every problem of the card and of the predictions. Nothing is written then.
     """
     problems = list(_given_twice([task.manifest for task in tasks]))
     try:
@@ -67,7 +67,7 @@ def pack(
     members: dict[str, Callable[[], bytes]] = {}
     for task in tasks:
         opened = open_predictions(task.predictions, way, task.manifest)
-        ways = tuple(each for each in WAYS if each in opened.files)
+        ways = tuple(way for way in WAYS if way in opened.files)
         sets.append(SubmittedSet(task.manifest.name, task.manifest.version, task.manifest.test_digest, ways))
         members |= _members(task, opened)
     submission = Submission(card, tuple(sets))
@@ -76,33 +76,33 @@ def pack(
         written = {name: _add(archive, name, members[name]()) for name in sorted(members)}
         for task in tasks:
             if digests[task.manifest.name] != _digest_of(written, f"{task.manifest.name}/"):
-                raise OshpError(f"{task.predictions}: changed while it was packed; pack it again")
+                raise OshpError(f"{task.predictions}: changed while it was being packed; pack it again")
     return submission
 
 
 def read_submission(path: Path) -> Submission:
-    """Reads what a zip (or that zip unpacked) of unknown origin says it holds; no prediction is read.
+    """Reads the index of a submission of unknown origin, a zip or that zip unpacked. Predictions are not read.
 
     Raises:
-        CheckFailed: no submission, hostile, or every problem of its submission.json.
+        CheckFailed: not a submission, hostile names, or every problem of submission.json.
     """
     try:
         if SUBMISSION_FILE in file_names(path):
             return read_index(path)
     except OshpError as error:
         raise CheckFailed(*error.problems) from error
-    raise CheckFailed(f"{path}: holds no {SUBMISSION_FILE}; make a submission with oshp-submit pack")
+    raise CheckFailed(f"{path}: contains no {SUBMISSION_FILE}; make a submission with oshp-submit pack")
 
 
 def check(tasks: Sequence[SubmissionPart], *, convention: str = DEFAULT, jobs: int = 1) -> None:
     """Checks a submission.
 
     Args:
-        tasks: for every manifest that the submission names.
-        convention: the one in which the predictions are legal.
+        tasks: one part for every manifest that the submission lists.
+        convention: the convention that the predictions follow.
 
     Raises:
-        CheckFailed: every problem for which the scorer refuses it, a line each.
+        CheckFailed: every problem for which the scorer would refuse it, one per line.
     """
     _, problems = _judged(tasks, None, convention, jobs)
     if problems:
@@ -112,7 +112,7 @@ def check(tasks: Sequence[SubmissionPart], *, convention: str = DEFAULT, jobs: i
 def _judged(
     tasks: Sequence[SubmissionPart], way: str | None, convention: str, jobs: int
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """By manifest name the digests of the predictions that the scorer takes, and the problems of the others."""
+    """Counts all parts. Returns the digests of valid predictions by manifest name, and all problems."""
     digests: dict[str, str] = {}
     problems: dict[str, None] = {}
     for task in tasks:
@@ -121,7 +121,7 @@ def _judged(
                 task.manifest, task.truth, task.predictions, way=way, convention=convention, jobs=jobs
             )
         except OshpError as error:
-            # A submission's own problems are found with each of its manifests.
+            # A dict, since every part reports the problems of the submission itself.
             problems |= dict.fromkeys(error.problems)
         else:
             digests[task.manifest.name] = counted.digest
@@ -134,12 +134,12 @@ def _given_twice(manifests: Sequence[Manifest]) -> Iterator[str]:
             if manifest.name == other.name or manifest.test_digest == other.test_digest:
                 yield (
                     f"{manifest.name} {manifest.version}: has the name or the test pairs of {other.name}"
-                    f" {other.version}; a submission holds one prediction set for each"
+                    f" {other.version}; a submission has one prediction set per manifest; give it once"
                 )
 
 
 def _members(task: SubmissionPart, predictions: PredictionSet) -> dict[str, Callable[[], bytes]]:
-    """Name within the zip -> what reads its content."""
+    """Name within the zip -> a function that reads the content."""
     top, pairs = task.manifest.name, task.manifest.pairs
     members: dict[str, Callable[[], bytes]] = {}
     if predictions.card:
@@ -160,7 +160,7 @@ def _read(predictions: PredictionSet, way: str, name: str, shape: tuple[int, int
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> str:
-    """Adds a file and gives its sha256. PNGs are compressed already, and what deflate gives differs between builds."""
+    """Adds a file and returns its sha256. It is stored: PNGs are compressed, and deflate differs between builds."""
     member = zipfile.ZipInfo(name, _ZIP_DATE)
     member.create_system, member.external_attr = _UNIX, _READABLE_FILE
     archive.writestr(member, content)
@@ -168,7 +168,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> str:
 
 
 def _digest_of(written: Mapping[str, str], top: str) -> str:
-    """The digest that the scorer gives predictions of these hashes."""
+    """The digest that the scorer computes from these hashes of predictions."""
     return content_digest(
         {
             name.removeprefix(top).removesuffix(".png"): sha256

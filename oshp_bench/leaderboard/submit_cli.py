@@ -1,4 +1,4 @@
-"""oshp-submit: checked predictions and a method's card in, one file to hand in out."""
+"""oshp-submit: packs predictions and a method card into one file, and checks such files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ truths_option = click.option(
 @click.group(cls=Group)
 @version_option
 def main() -> None:
-    """Makes and checks submissions: predictions of one method for one or more manifests, in one zip."""
+    """Make and check submissions: one zip with the predictions of one method for one or more manifests."""
 
 
 @main.command("template")
@@ -72,9 +72,9 @@ def pack_command(
     convention: str,
     jobs: int,
 ) -> None:
-    """Check PREDICTIONS (folders or zips) as the scorer does and write a submission.
+    """Check PREDICTIONS (folders or zips) like the scorer, and write a submission.
 
-    Several folds of a dataset go into one submission:
+    Put several folds of a dataset into one submission:
 
     oshp-submit pack preds1 preds2 --manifest atr_fold1 --manifest atr_fold2 --method method.toml -o submission.zip
     """
@@ -111,9 +111,9 @@ def check_command(
     jobs: int,
     as_json: bool,
 ) -> None:
-    """Tell whether SUBMISSION would be scored.
+    """Check whether oshp-score would accept SUBMISSION.
 
-    Exit code 0 if so, 1 with the list of what is wrong if not, 2 if a manifest or truth that it needs is not there.
+    Exit code 0: yes. 1: no, with a list of all problems. 2: a manifest or truth that is needed is missing.
     """
     from oshp_bench.leaderboard.submissions import check, read_submission
     from oshp_bench.manifest import load_manifest
@@ -123,7 +123,9 @@ def check_command(
     said: Submission | None = None
     try:
         said = read_submission(submission)
-        given.extend((name, load_manifest(name)) for name in _shipped(said, submission, [each for _, each in given]))
+        given.extend(
+            (name, load_manifest(name)) for name in _shipped(said, submission, [manifest for _, manifest in given])
+        )
         check(_tasks(given, [submission] * len(given), truths, root), convention=convention, jobs=jobs)
     except CheckFailed as failed:
         if not as_json:
@@ -139,19 +141,24 @@ def check_command(
 
 def _check_truths(truths: Sequence[Path], manifests: Sequence[str]) -> None:
     if truths and len(truths) != len(manifests):
-        raise click.UsageError("give one --truth for each --manifest, in the same order, or none")
+        raise click.UsageError("give one --truth for each --manifest, in the same order, or no --truth")
 
 
 def _shipped(submission: Submission, path: Path, given: Sequence[Manifest]) -> list[str]:
-    """The files of the shipped manifests that a submission needs beside those given."""
+    """The files of the shipped manifests that a submission needs besides those given."""
     from oshp_bench.manifest import shipped_manifests
 
-    known = {each.test_digest for each in given} | {each.name for each in given}
-    names = [each.manifest for each in submission.sets if not known & {each.test_digest, each.manifest}]
+    known = {manifest.test_digest for manifest in given} | {manifest.name for manifest in given}
+    names = [listed.manifest for listed in submission.sets if not known & {listed.test_digest, listed.manifest}]
     shipped = shipped_manifests()
     unknown = [name for name in names if name not in shipped]
     raise_problems(
-        shortened([f"{path}: is for {name}, which is not shipped; give its file with --manifest" for name in unknown])
+        shortened(
+            [
+                f"{path}: lists {name}, which is not a shipped manifest; give its file with --manifest"
+                for name in unknown
+            ]
+        )
     )
     return [str(shipped[name]) for name in names]
 
@@ -172,8 +179,8 @@ def _tasks(
 def _print_sets(submission: Submission) -> None:
     from oshp_bench.episodes.episodes import way_name
 
-    for each in submission.sets:
-        click.echo(f"  {each.manifest} {each.version}: {' and '.join(way_name(way) for way in each.ways)}")
+    for listed in submission.sets:
+        click.echo(f"  {listed.manifest} {listed.version}: {' and '.join(way_name(way) for way in listed.ways)}")
 
 
 def _print_verdict(submission: Submission | None, problems: Sequence[str]) -> None:

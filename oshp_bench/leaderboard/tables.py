@@ -1,4 +1,4 @@
-"""A board's tables as text for papers and spreadsheets; what people typed is made harmless in each."""
+"""A board's tables as text for papers and spreadsheets. Text from result files is escaped in every format."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MARK = "†"
 KINDS = {"entry": "", "floor": "floor", "published": "published"}
 _NONE = "-"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#])")
-# What a spreadsheet takes for the start of a formula.
+# Characters that start a formula in spreadsheets.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ABOUT = ("authors", "backbone", "pretraining", "parameters", "extra_data", "date", "paper", "code")
 
 
 def caption(table: Standing) -> str:
-    """What a table is about, in a line."""
+    """What a table is about, in one line."""
     return f"{table.title}, {way_name(table.way)}: {test_name(table)}"
 
 
 def test_name(table: Standing) -> str:
-    """The test that a table's figures are of, as far as it has to be said to tell it from others."""
+    """The test of a table, with all that distinguishes it from other tables of the dataset."""
     if not table.tests:
         return "as published"
     pairs = " and ".join(f"{pairs:,}" for pairs in sorted({pairs for _, pairs in table.tests.values()}))
@@ -39,17 +39,17 @@ def test_name(table: Standing) -> str:
 
 
 def column_label(figure: str) -> str:
-    """How a figure is called above its columns."""
+    """The label of a figure above its columns."""
     return parse_figure(figure).kind.label
 
 
 def fold_name(fold: int | None) -> str:
-    """How a column is called below its figure's name."""
+    """The label of a column below its figure's."""
     return "Ave" if fold is None else f"fold {fold}"
 
 
 def value_text(row: Row, cell: Cell | None) -> str:
-    """A figure in percent: ours to two decimals, the paper's as printed, a corrected average with a mark."""
+    """A figure in percent: ours with two decimals, the paper's as printed, corrected averages with a mark."""
     if cell is None:
         return _NONE
     if row.kind != "published":
@@ -67,7 +67,7 @@ def interval_text(cell: Cell | None) -> str:
 
 
 def p_text(test: PairedTest | None) -> str:
-    """A p-value; "not tested" where matrices are lacking, "" where there is no row above."""
+    """A p-value; "not tested" without matrices, "" without a row above."""
     if test is None:
         return ""
     if test.difference is None or test.difference.p_value is None:
@@ -76,7 +76,7 @@ def p_text(test: PairedTest | None) -> str:
 
 
 def notes(table: Standing) -> Iterator[str]:
-    """What has to be said below a table, a line each."""
+    """The notes below a table."""
     if table.published:
         yield (
             f"published: as printed in {table.published.paper}, Table {table.published.number},"
@@ -112,12 +112,12 @@ def markdown_tables(tables: Sequence[Standing], *, intervals: bool = True) -> st
 
 
 def latex_tables(tables: Sequence[Standing], *, intervals: bool = True) -> str:
-    """Tables for LaTeX with the package booktabs."""
+    """Tables for LaTeX. They need the package booktabs."""
     return "\n".join(_latex_table(table, intervals) for table in tables)
 
 
 def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
-    """A row a method of all tables: fractions with full precision; columns that a table lacks are empty."""
+    """CSV with one row per method of all tables, fractions with full precision. Columns a table lacks are empty."""
     columns = list(
         dict.fromkeys((parse_figure(figure).kind.name, fold) for table in tables for figure, fold in table.columns)
     )
@@ -173,7 +173,7 @@ def _latex_table(table: Standing, intervals: bool) -> str:
             latex_text(value).replace(MARK, r"$^\dagger$") + (rf" {{\tiny {ends}}}" if ends else "")
             for value, ends in _figures(table, row, intervals)
         ]
-        # LaTeX takes a bracket or a star after the end of a line for an option of that end.
+        # LaTeX would read a bracket or star at the start of a row as an option of the line break before it.
         rows.append(" & ".join(("{}" + latex_text(_label(row)), *cells, *_p_cells(table, row))) + r" \\")
     return "\n".join(
         [

@@ -46,8 +46,8 @@ def pixel_destinations(pooled: Counts, manifest: Manifest, class_ids: Sequence[i
     """
     ids = manifest.class_ids
     mine = [ids.index(class_id) for class_id in class_ids]
-    roles = {known.role for known in manifest.classes if known.id in class_ids}
-    same = [index for index, known in enumerate(manifest.classes) if known.role in roles]
+    roles = {oshp_class.role for oshp_class in manifest.classes if oshp_class.id in class_ids}
+    same = [index for index, oshp_class in enumerate(manifest.classes) if oshp_class.role in roles]
     other = [index for index in range(1, len(ids)) if index not in same]
     rows = pooled[mine]
     right = int(pooled[mine, mine].sum())
@@ -124,7 +124,7 @@ def _size_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _similar_parts(pooled: Counts, manifest: Manifest) -> list[dict[str, Any]]:
     """The foreground classes that are confused most, with the share of both classes' pixels that is swapped."""
-    names = [known.name for known in manifest.classes]
+    names = [oshp_class.name for oshp_class in manifest.classes]
     rows: list[dict[str, Any]] = []
     for first in range(1, len(names)):
         for second in range(first + 1, len(names)):
@@ -140,7 +140,7 @@ def _similar_parts(pooled: Counts, manifest: Manifest) -> list[dict[str, Any]]:
 
 def _oneway(counts: Counts, manifest: Manifest, pairs: Pairs) -> dict[str, Any]:
     """Sizes as in k-way, and for each class which true classes its wrong foreground covers."""
-    names = [known.name for known in manifest.classes]
+    names = [oshp_class.name for oshp_class in manifest.classes]
     sizes, false_positives = [], []
     targets = np.array(pairs.target)
     for index in range(1, len(names)):

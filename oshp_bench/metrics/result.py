@@ -135,7 +135,10 @@ class Result:
                 "resamples": self.resampling.resamples,
                 "seed": self.resampling.seed,
             },
-            "classes": [{"id": known.id, "name": known.name, "role": known.role} for known in self.manifest.classes],
+            "classes": [
+                {"id": oshp_class.id, "name": oshp_class.name, "role": oshp_class.role}
+                for oshp_class in self.manifest.classes
+            ],
             "figures": {name: asdict(figure) for name, figure in self.figures.items()},
             "diagnosis": self.diagnosis,
             "tool": f"oshp-bench {__version__}",
@@ -264,4 +267,4 @@ def per_pair_csv(result: Result) -> str:
 
 
 def _name(manifest: Manifest, class_id: int) -> str:
-    return next(known.name for known in manifest.classes if known.id == class_id)
+    return next(oshp_class.name for oshp_class in manifest.classes if oshp_class.id == class_id)

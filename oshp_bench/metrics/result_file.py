@@ -159,8 +159,8 @@ def _manifest(reader: Reader) -> ScoredManifest:
         pairs=manifest.integer("pairs", least=0),
         queries=manifest.integer("queries", least=0),
         classes=tuple(
-            OshpClass(known.integer("id", least=0, most=253), known.text("name"), known.text("role"))
-            for known in reader.tables("classes")
+            OshpClass(table.integer("id", least=0, most=253), table.text("name"), table.text("role"))
+            for table in reader.tables("classes")
         ),
     )
 

@@ -1,4 +1,4 @@
-"""A result as one HTML file: figures, plots, pictures and where they come from.
+"""Results as tables and as one HTML page.
 
 from oshp_bench.report import report_html
 page = report_html(result)
@@ -18,11 +18,11 @@ __getattr__ = imported_at_first_use(__name__, {"report_html": "page"})
 
 
 def check_report_extra() -> None:
-    """Makes sure, before time is spent on scoring, that a report can be written.
+    """Checks that the packages of the extra `report` are installed. Call it before scoring, which takes time.
 
     Raises:
-        OshpError: a package of the extra `report` is not installed.
+        OshpError: one is missing.
     """
     lacking = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if lacking:
-        raise OshpError(f"a report needs {' and '.join(lacking)}: pip install oshp-bench[report]")
+        raise OshpError(f"a report needs {' and '.join(lacking)}; run pip install oshp-bench[report]")

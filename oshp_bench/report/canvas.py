@@ -1,7 +1,7 @@
-"""Matplotlib plots as inline SVG that takes its colours and its typeface from the page around it.
+"""Matplotlib plots as inline SVG that takes colours and typeface from the page around it.
 
-Text stays text. A plot is drawn with stand-in colours, which become the page's CSS variables, so that one drawing
-serves light, dark and print. The same plot gives the same bytes.
+Text stays text. A plot is drawn in placeholder colours that are then replaced by the page's CSS variables, so that one
+drawing serves light, dark and print. The same plot gives the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-# The page's variables that a plot may be drawn in: --ink, --muted, ...
+# The page's CSS variables that a plot may use as colours: --ink, --muted, ...
 _VARIABLES = (
     "ink", "muted", "line", "paper", "edge", "accent", "accent-soft", "right", "same", "other", "void", "removed",
     "better", "worse",
@@ -42,7 +42,7 @@ _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
 def variable(name: str) -> str:
-    """The stand-in colour of one of the page's variables."""
+    """The placeholder colour of a CSS variable of the page."""
     return f"#0000{_VARIABLES.index(name) + 1:02x}"
 
 
@@ -53,26 +53,26 @@ def hexadecimal(colour: tuple[int, int, int]) -> str:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draws in the page's style, whatever the user's own settings are."""
+    """Draws in the page's style, independent of the user's matplotlib settings."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        # The page's own typeface is used; matplotlib's lacks many scripts, and says so.
+        # The page's own typeface is used, so a missing glyph in matplotlib's does not matter.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> Markup:
-    """A figure as an SVG element to be put into a page; to be called within drawing().
+    """A figure as an SVG element for a page. Call it within drawing().
 
     Args:
-        figure: of 72 dots an inch, so that a point is a pixel.
-        name: unlike that of all other plots of the page; the element's ids start with it.
-        label: what is seen, for those who do not see it.
+        figure: with 72 dots per inch, so that a point is a pixel.
+        name: unique among the plots of the page; the ids within the element start with it.
+        label: describes the plot for screen readers.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    # Not a parser of unknown input: this is what matplotlib wrote a line above.
+    # Safe to parse: matplotlib wrote it one line above.
     root = ElementTree.fromstring(buffer.getvalue())
     _, _, width, height = root.attrib["viewBox"].split()
     for child in list(root):
@@ -93,7 +93,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
 
 
 def _restyle(element: ElementTree.Element, used: dict[str, str], name: str) -> None:
-    """Rounds an element's numbers, gives it the page's colours and notes which ids it refers to."""
+    """Rounds an element's numbers, sets the page's colours, and collects the ids that it refers to."""
 
     def reference(identity: str) -> str:
         return used.setdefault(identity, f"{name}-{len(used)}")
@@ -114,7 +114,7 @@ def _restyle(element: ElementTree.Element, used: dict[str, str], name: str) -> N
 
 
 def _coloured(style: str) -> str:
-    kept = [each.strip() for each in style.split(";") if not each.strip().startswith("font-family")]
+    kept = [rule.strip() for rule in style.split(";") if not rule.strip().startswith("font-family")]
     text = "; ".join(kept)
     for index, variable_name in enumerate(_VARIABLES, 1):
         text = text.replace(f"#0000{index:02x}", f"var(--{variable_name})")

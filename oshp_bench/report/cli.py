@@ -1,4 +1,4 @@
-"""oshp-score: manifest and predictions in, figures that can be trusted out."""
+"""oshp-score: scores predictions and shows the result as tables, files or one HTML page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Request:
         return find_truth(self.manifest, manifest_path(self.manifest_name), self.truth_file, self.root)
 
     def result(self, path: Path, resampling: Resampling) -> tuple[Result, dict[str, Any]]:
-        """The result of a prediction set or a matrices file (.npz), and how its run went."""
+        """The result of a prediction set or a matrices file (.npz), and timings of the run."""
         from oshp_bench.metrics.matrices import count_predictions, load_matrices
         from oshp_bench.metrics.result import score_matrices
 
@@ -71,7 +71,7 @@ class _Request:
         if path.suffix == ".npz":
             matrices, counted_as = load_matrices(path, self.manifest)
             if counted_as != self.convention:
-                raise OshpError(f"{path}: counted in the convention {counted_as}; say --convention {counted_as}")
+                raise OshpError(f"{path}: counted in the convention {counted_as}; give --convention {counted_as}")
         else:
             matrices = count_predictions(
                 self.manifest,
@@ -98,7 +98,8 @@ class _Request:
         if (saved.manifest.test_digest, saved.convention) != (self.manifest.test_digest, self.convention):
             raise OshpError(
                 f"{path}: a result on {saved.manifest.name} {saved.manifest.version}, convention {saved.convention};"
-                f" it does not compare with {self.manifest.name} {self.manifest.version}, convention {self.convention}"
+                f" it cannot be compared with results on {self.manifest.name} {self.manifest.version}, convention"
+                f" {self.convention}"
             )
         return saved
 
@@ -106,8 +107,8 @@ class _Request:
 @click.command(cls=Command)
 @click.argument("predictions", nargs=-1, type=click.Path(path_type=Path))
 @manifest_option(name="manifest_name", required=True)
-@click.option("--truth", type=FILE, help="Truth file; else the one beside the manifest, else built from --root.")
-@click.option("--root", type=DIRECTORY, help="Dataset folder, to build the truth from.")
+@click.option("--truth", type=FILE, help="Truth file.  [default: the one beside the manifest, else built from --root]")
+@click.option("--root", type=DIRECTORY, help="Folder of the dataset, for the truth and for photos.")
 @way_option("Score this way only; its PNGs may be in the folder itself.")
 @convention_option
 @click.option("--allow-missing", is_flag=True, help="Score missing predictions as all background.")
@@ -118,14 +119,18 @@ class _Request:
 @jobs_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 @out_option("Folder to write result.json, matrices.npz and pairs.csv to.")
-@click.option("--sheet", type=FILE, help="Draw k-way episodes, best to worst, as a PNG (needs --root).")
+@click.option("--sheet", type=FILE, help="Draw k-way episodes from best to worst as a PNG. Needs --root.")
 @click.option(
-    "--floor", "floors", type=click.Path(path_type=Path), multiple=True, help="Also show this result.json or folder."
+    "--floor",
+    "floors",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Also show this result.json or prediction set. Repeatable.",
 )
 @click.option(
     "--from-matrices", "matrix_files", type=FILE, multiple=True, help="Score matrices.npz instead of pictures."
 )
-@click.option("--report", type=FILE, help="Write all of it as one HTML page, with pictures where photos are at hand.")
+@click.option("--report", type=FILE, help="Write an HTML page with plots, and pictures where the photos are available.")
 @version_option
 def main(
     predictions: tuple[Path, ...],
@@ -147,11 +152,11 @@ def main(
 ) -> None:
     """Score PREDICTIONS: a folder or zip with kway/0000.png ... and 1way/0000.png ..., or a submission.
 
-    Two of them give the paired difference (second minus first) with its interval and p-value.
+    Two prediction sets are compared: second minus first, with intervals and p-values.
     """
     given = [*predictions, *matrix_files]
     if bool(predictions) == bool(matrix_files) or len(given) > 2:
-        raise click.UsageError("give one or two prediction sets, or one or two --from-matrices")
+        raise click.UsageError("give one or two prediction sets, or --from-matrices once or twice")
     strange = [path for path in matrix_files if path.suffix != ".npz"]
     if strange:
         raise click.UsageError(f"{strange[0]}: --from-matrices takes the matrices.npz of an earlier --out")
@@ -184,13 +189,13 @@ def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], shee
     from oshp_bench.report.sheet import write_sheet
 
     if not predictions:
-        raise click.UsageError("--sheet needs the predictions, not their matrices")
+        raise click.UsageError("--sheet needs predictions; it cannot draw from --from-matrices")
     source = find_source(request.manifest.dataset, request.root)
     write_sheet(result, predictions[0], request.truth, source, sheet)
 
 
 def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
-    """Where a report's pictures come from: with the dataset if it can be found, else masks alone."""
+    """The source of a report's pictures: photos and masks if the dataset is found, else only masks."""
     from oshp_bench.datasets.sources import find_source
     from oshp_bench.metrics.predictions import open_predictions
     from oshp_bench.report.examples import Gallery
@@ -200,7 +205,7 @@ def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
     except OshpError:
         if request.root:
             raise
-        click.echo("note: the report shows masks alone; its photos need --root", err=True)
+        click.echo("note: the report shows only masks; photos need --root", err=True)
         source = None
     sets = tuple(open_predictions(path, request.way, request.manifest) for path in predictions)
     return Gallery(request.truth, sets, source)
@@ -228,7 +233,7 @@ def _write_report(
 
 
 def _titled(sets: Sequence[tuple[str, AnyResult]]) -> list[tuple[str, AnyResult]]:
-    """Results under their methods' names instead of their paths, or under both where methods are the same."""
+    """Results with their methods' names instead of their paths, or with both if two methods have one name."""
     names = [result.method_name or Path(path).name for path, result in sets]
     return [
         (f"{name}, {path}" if names.count(name) > 1 else name, result)
@@ -237,15 +242,15 @@ def _titled(sets: Sequence[tuple[str, AnyResult]]) -> list[tuple[str, AnyResult]
 
 
 def _typed(context: click.Context) -> str:
-    """The command line that gives these options, whatever the shell made of the one that was typed."""
+    """A command line that gives the same options as the one that was typed."""
     words = ["oshp-score"]
     for parameter in context.command.params:
         name = str(parameter.name)
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = context.params[name]
-            for each in value if isinstance(value, tuple) else (value,):
+            for one in value if isinstance(value, tuple) else (value,):
                 words += parameter.opts[-1:] if isinstance(parameter, click.Option) else []
-                words += [] if each is True else [click.format_filename(str(each))]
+                words += [] if one is True else [click.format_filename(str(one))]
     return shlex.join(words)
 
 
@@ -283,7 +288,7 @@ def _differences_json(results: Sequence[Result], differences: dict[str, Differen
         "second": results[1].matrices.digest,
         "signature": results[0].signature,
         "test": "paired randomisation per query, two-sided; interval: expanded percentile bootstrap over queries",
-        "differences": {name: asdict(each) for name, each in differences.items()},
+        "differences": {name: asdict(difference) for name, difference in differences.items()},
     }
 
 
@@ -302,7 +307,7 @@ def _print(
         if floors:
             whole["floor"] = [result.document for _, result in floors]
         if differences:
-            whole["differences"] = {name: asdict(each) for name, each in differences.items()}
+            whole["differences"] = {name: asdict(difference) for name, difference in differences.items()}
         click.echo(json.dumps(whole, indent=1))
         return
     if form == "csv":

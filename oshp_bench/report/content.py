@@ -1,4 +1,4 @@
-"""What a report says, as plain data: everything but its looks."""
+"""The content of a report as plain data, without its appearance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ScoredSet:
 
     @cached_property
     def pooled(self) -> Counts | None:
-        """The k-way matrix of all pairs, the truth being that of the episodes: int64 [C, C + 1]; None without k-way."""
+        """The sum of the k-way matrices with the truth of the episodes: int64 [C, C + 1]; None without k-way."""
         result = self.result
         if result.matrices.kway is None:
             return None
@@ -48,7 +48,7 @@ class HeadlineRow:
 
     Attributes:
         kind: "set", "floor" or "published".
-        for_both_folds: figures that the paper prints for both folds together.
+        for_both_folds: figures that the paper prints only for both folds together.
     """
 
     name: str
@@ -63,9 +63,9 @@ class Report:
 
     Attributes:
         floors: names and results to show beside the sets.
-        published: the paper's table of the same dataset and rule.
-        differences: of two sets, second minus first; empty for one.
-        command: what was typed, "" if nothing was.
+        published: the paper's table about the same dataset, rule and fold.
+        differences: second set minus first; empty for one set.
+        command: the command line, "" if there was none.
     """
 
     sets: tuple[ScoredSet, ...]
@@ -82,12 +82,14 @@ class Report:
     @cached_property
     def classes(self) -> tuple[OshpClass, ...]:
         """Novel classes first, then base, then background: the order of all plots."""
-        return tuple(each for role in _ROLE_ORDER for each in self.manifest.classes if each.role == role)
+        return tuple(
+            oshp_class for role in _ROLE_ORDER for oshp_class in self.manifest.classes if oshp_class.role == role
+        )
 
     @cached_property
     def rows(self) -> tuple[HeadlineRow, ...]:
         """The headline table: the sets, the floor, the published methods."""
-        rows = [HeadlineRow(each.name, "set", each.result.figures) for each in self.sets]
+        rows = [HeadlineRow(scored.name, "set", scored.result.figures) for scored in self.sets]
         rows.extend(HeadlineRow(name, "floor", floor.figures) for name, floor in self.floors)
         if self.published:
             rows.extend(_published_rows(self.published, self.manifest.fold))
@@ -95,25 +97,26 @@ class Report:
 
     @cached_property
     def headline(self) -> tuple[str, ...]:
-        """The paper's figures, as far as a set has them."""
+        """The headline figures of the ways that a set has."""
         return tuple(name for way in self.ways for name in HEADLINE[way])
 
     @cached_property
     def ways(self) -> tuple[Way, ...]:
-        """The ways that a set has: "k", "1" or both."""
+        """The ways that at least one set has."""
         return tuple(way for way in WAYS if self.sets_of(way))
 
     def sets_of(self, way: str) -> tuple[ScoredSet, ...]:
         """The sets that were scored in a way."""
-        return tuple(each for each in self.sets if each.result.matrices.of(way) is not None)
+        return tuple(scored for scored in self.sets if scored.result.matrices.of(way) is not None)
 
 
 @dataclass(frozen=True)
 class ConfusionRow:
-    """Where the pixels of a class go: its share of each class in the report's order, then of removed labels.
+    """What the pixels of a class are predicted as.
 
     Attributes:
-        shares: None where the truth has no pixel of the class.
+        shares: share of each class in the report's order, then of removed labels; None if the truth has no pixel of
+            the class.
     """
 
     name: str
@@ -124,7 +127,7 @@ class ConfusionRow:
 
 @dataclass(frozen=True)
 class Confusion:
-    """A k-way confusion matrix; `removed` says whether its last column is labels that the merge removed."""
+    """A k-way confusion matrix. `removed` says whether its last column counts labels that the merge removed."""
 
     rows: tuple[ConfusionRow, ...]
     removed: bool
@@ -138,37 +141,37 @@ def report_of(
     differences: Mapping[str, Difference] | None,
     command: str,
 ) -> Report:
-    """Puts a report together.
+    """Collects the content of a report.
 
     Raises:
-        OshpError: results that cannot be compared, or a floor of other pairs or another convention.
+        OshpError: results that cannot be compared, or a floor with other pairs or another convention.
     """
     if len(results) not in (1, 2) or len(names) != len(results):
-        raise OshpError("a report shows one result, or two that are compared, with a name each")
+        raise OshpError("a report shows one result or compares two, and every result needs a name")
     for name, floor in floors:
         if not same_test(floor, results[0]):
-            raise OshpError(f"{shown(name)}: of other pairs or another convention than {results[0].signature}")
+            raise OshpError(f"{shown(name)}: has other pairs or another convention than {results[0].signature}")
     if len(results) == 2 and differences is None:
         differences = compare(*results)
     sets = tuple(ScoredSet(name, result) for name, result in zip(names, results, strict=True))
     return Report(sets, tuple(floors), published, differences or {}, command)
 
 
-def confusion(each: ScoredSet, classes: Sequence[OshpClass]) -> Confusion:
+def confusion(scored: ScoredSet, classes: Sequence[OshpClass]) -> Confusion:
     """The k-way confusion matrix in shares of the truth, rows and columns in the order of `classes`.
 
-    The last column, removed labels, stands there only if it holds a pixel (convention official-2023).
+    A last column for removed labels is there only if it holds a pixel (convention official-2023).
     """
-    assert each.pooled is not None
-    ids = each.result.manifest.class_ids
-    order = [ids.index(one.id) for one in classes]
-    removed = bool(each.pooled[:, -1].any())
+    assert scored.pooled is not None
+    ids = scored.result.manifest.class_ids
+    order = [ids.index(oshp_class.id) for oshp_class in classes]
+    removed = bool(scored.pooled[:, -1].any())
     columns = [*order, -1] if removed else order
     rows = []
-    for one, index in zip(classes, order, strict=True):
-        whole = int(each.pooled[index].sum())
-        shares = tuple(int(each.pooled[index, column]) / whole for column in columns) if whole else None
-        rows.append(ConfusionRow(one.name, one.role, class_colour(one.name), shares))
+    for oshp_class, index in zip(classes, order, strict=True):
+        whole = int(scored.pooled[index].sum())
+        shares = tuple(int(scored.pooled[index, column]) / whole for column in columns) if whole else None
+        rows.append(ConfusionRow(oshp_class.name, oshp_class.role, class_colour(oshp_class.name), shares))
     return Confusion(tuple(rows), removed)
 
 
@@ -178,26 +181,29 @@ def destinations(scored: ScoredSet, classes: Sequence[OshpClass]) -> dict[str, f
     Empty without pixels.
     """
     assert scored.pooled is not None
-    pixels = pixel_destinations(scored.pooled, scored.result.manifest, [known.id for known in classes])
+    pixels = pixel_destinations(scored.pooled, scored.result.manifest, [oshp_class.id for oshp_class in classes])
     whole = sum(pixels.values())
     return {name: count / whole for name, count in pixels.items()} if whole else {}
 
 
-def swaps(each: ScoredSet) -> list[tuple[tuple[str, float], tuple[str, float]]]:
-    """The classes most often taken for each other: each with the share of both's pixels that is taken from it."""
-    assert each.pooled is not None
-    names = [one.name for one in each.result.manifest.classes]
+def swaps(scored: ScoredSet) -> list[tuple[tuple[str, float], tuple[str, float]]]:
+    """The pairs of classes that are confused most.
+
+    Each class of a pair comes with the pixels that it loses to the other one, as a share of both classes' pixels.
+    """
+    assert scored.pooled is not None
+    names = [oshp_class.name for oshp_class in scored.result.manifest.classes]
     found = []
-    for row in each.result.diagnosis["kway"]["similar_parts"]:
+    for row in scored.result.diagnosis["kway"]["similar_parts"]:
         first, second = (names.index(name) for name in row["classes"])
-        both = int(each.pooled[first].sum() + each.pooled[second].sum())
-        taken = (int(each.pooled[first, second]) / both, int(each.pooled[second, first]) / both)
+        both = int(scored.pooled[first].sum() + scored.pooled[second].sum())
+        taken = (int(scored.pooled[first, second]) / both, int(scored.pooled[second, first]) / both)
         found.append(((names[first], taken[0]), (names[second], taken[1])))
     return found
 
 
 def class_colour(name: str) -> str:
-    """A class's colour as "#rrggbb", the same in every picture and plot."""
+    """The colour of a class as "#rrggbb", the same in every picture and plot."""
     return hexadecimal(colour_of(name))
 
 

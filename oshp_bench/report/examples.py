@@ -1,4 +1,4 @@
-"""Single episodes of a result, to be looked at."""
+"""Single episodes of a result as pictures, and their order from best to worst."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from oshp_bench.metrics.scores import Floats
 
 @dataclass(frozen=True)
 class PicturedEpisode:
-    """An episode as pictures: masks are uint8 [H, W] of class ids, of the classes that it asks for alone.
+    """An episode as pictures. Masks are uint8 [H, W] of class ids, with only the classes that the episode asks for.
 
     Attributes:
-        pair: its index.
+        pair: the pair's index.
         query_photo, support_photo, support_mask: None without the dataset.
-        predictions: one a prediction set; all background where one is missing.
+        predictions: one per prediction set; all background for a missing prediction.
     """
 
     pair: int
@@ -41,12 +41,12 @@ class PicturedEpisode:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Where the pictures of episodes come from.
+    """The source of episodes' pictures.
 
     Attributes:
-        truth: of the manifest that was scored.
-        predictions: one set, or the two that are compared; metrics.predictions.open_predictions finds them.
-        source: the dataset, for photos and supports; None for the queries' masks alone.
+        truth: the truth of the scored manifest.
+        predictions: one set, or the two that are compared, from metrics.predictions.open_predictions.
+        source: the dataset with photos and supports; None to show only masks of queries.
     """
 
     truth: Truth
@@ -58,10 +58,10 @@ class Gallery:
 
         Args:
             way: "k" or "1".
-            pair: its index.
+            pair: the pair's index.
 
         Raises:
-            OshpError: an image that is missing or damaged.
+            OshpError: an image is missing or damaged.
         """
         pairs = result.pairs
         query, support, target = pairs.query[pair], pairs.support[pair], pairs.target[pair]
@@ -95,7 +95,7 @@ class Ranking:
     """The episodes of one way from best to worst.
 
     Attributes:
-        values: float64 [pairs], NaN where an episode has no figure.
+        values: float64 [pairs], NaN for an episode without a value.
         queries: the query of every pair.
     """
 
@@ -104,17 +104,17 @@ class Ranking:
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """Pairs by falling value, those without one left out."""
+        """Pairs by descending value, without those that have none."""
         falling = np.argsort(-self.values, kind="stable")
         return tuple(falling[~np.isnan(self.values[falling])].tolist())
 
     def in_even_steps(self, count: int) -> tuple[int, ...]:
-        """So many pairs from the first to the last, in even steps of rank."""
+        """At most `count` pairs from the first to the last, in even steps of rank."""
         steps = np.linspace(0, len(self.order) - 1, min(count, len(self.order))).round().astype(int)
         return tuple(self.order[step] for step in steps)
 
     def extremes(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """So many of the best, median and worst pairs, each of them of different queries: pairs of one look alike."""
+        """At most `count` best, median and worst pairs. In each, queries differ, as pairs of one query look alike."""
         middle = len(self.order) // 2
         nearest = sorted(range(len(self.order)), key=lambda rank: (abs(rank - middle), rank))
         taken: set[int] = set()
@@ -132,8 +132,8 @@ class Ranking:
 
 
 def episode_values(result: Result, way: str) -> Floats:
-    """The figure of every episode that ranks it (EPISODE_RANKING): float64 [pairs], NaN where it has none."""
-    statistics = next(each for each in result.per_pair if each.way == way)
+    """The ranking figure of every episode (EPISODE_RANKING): float64 [pairs], NaN where it is 0/0."""
+    statistics = next(sums for sums in result.per_pair if sums.way == way)
     value, valid = statistics.values[:, statistics.columns[EPISODE_RANKING[way].name]].T
     values: NDArray[np.float64] = np.where(valid > 0, value, np.nan)
     return values

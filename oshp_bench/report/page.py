@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no script."""
+"""Writes the report as one HTML file, without scripts or requests."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def report_html(
 ) -> str:
     """A report on a result, or on two of the same pairs that are compared (second minus first), as HTML.
 
-    The same input gives the same text, with the same versions of the libraries that draw.
+    The same input gives the same text with the same versions of the drawing libraries.
 
     Args:
-        results: as metrics.score or metrics.score_matrices give them.
-        names: how the prediction sets are called, of any origin; by default as their methods are.
+        results: from metrics.score or metrics.score_matrices.
+        names: names of the prediction sets, of any origin; by default those of their methods.
         floors: names and results to show beside them, of the same pairs and convention.
-        published: the paper's table to stand beside; by default the one that is about these pairs, if any.
-        differences: what metrics.compare gave for two results; by default they are compared here.
-        gallery: where pictures of episodes come from; None for a report without pictures.
-        command: what was typed, to stand under "Where this comes from".
+        published: the paper's table to show beside them; by default the one about these pairs, if there is one.
+        differences: the result of metrics.compare for two results; by default they are compared here.
+        gallery: the source of episodes' pictures; None for a report without pictures.
+        command: the command line that is shown in the section "Source".
 
     Raises:
         OshpError: results that cannot be compared, or images that cannot be read.
     """
     given = (results,) if isinstance(results, Result) else tuple(results)
-    called = tuple(names) or tuple(each.method_name or "predictions" for each in given)
+    called = tuple(names) or tuple(result.method_name or "predictions" for result in given)
     table = published or published_table(given[0].manifest)
     report = report_of(given, called, floors, table, differences, command)
     if gallery and len(gallery.predictions) != len(given):
-        raise OshpError("a gallery needs the predictions of every result")
+        raise OshpError("the gallery needs one prediction set per result")
     return _render(report, gallery)
 
 
@@ -87,16 +87,16 @@ def _render(report: Report, gallery: Gallery | None) -> str:
         style=Markup(style),
         way_names={way: way_name(way) for way in WAYS},
         stats=[(name, panels.stat(report, name)) for name in report.headline],
-        figure_tables=[list(tables.result_tables(each.result)) for each in report.sets],
+        figure_tables=[list(tables.result_tables(scored.result)) for scored in report.sets],
         comparison=_comparison(report),
         class_panels=list(panels.class_panels(report)),
         difference_panels=list(panels.difference_panels(report)),
         bias_panels=list(panels.bias_panels(report)),
-        bias_tables=[tables.bias_table(each.result) for each in kway],
-        confusions=[(each, confusion(each, report.classes)) for each in kway],
+        bias_tables=[tables.bias_table(scored.result) for scored in kway],
+        confusions=[(scored, confusion(scored, report.classes)) for scored in kway],
         size_panels=list(panels.size_panels(report)),
         swap_panels=list(panels.swap_panels(report)),
-        foreground=[(each, tables.foreground_table(each.result)) for each in oneway],
+        foreground=[(scored, tables.foreground_table(scored.result)) for scored in oneway],
         episode_panels=list(panels.episode_panels(report)),
         shown_way=way,
         kinds=kinds,

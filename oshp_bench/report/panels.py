@@ -1,4 +1,4 @@
-"""The plots of a report with their titles, and the numbers behind them."""
+"""The plots of a report, with their titles and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from oshp_bench.report.words import label_html, label_of, percent, safe_line, wa
 
 @dataclass(frozen=True)
 class Panel:
-    """A plot with a title, the sets that it shows, and the numbers behind it."""
+    """A plot, its title, the sets that it shows, and the table of its numbers."""
 
     title: str | Markup
     plot: Markup
@@ -31,7 +31,7 @@ class Panel:
 
 
 def stat(report: Report, name: str) -> Markup:
-    """The sets, the floor and the published methods by one headline figure; nothing if there is one row alone."""
+    """The sets, the floor and the published methods by one headline figure; empty if there would be only one row."""
     rows: list[plots.Dot] = []
     for row in report.rows:
         figure = row.figures.get(name, NOTHING)
@@ -55,24 +55,29 @@ def _published_group(report: Report, row: HeadlineRow, name: str) -> str:
 
 
 def class_panels(report: Report) -> Iterator[Panel]:
-    """IoU by class, a panel a way."""
+    """IoU by class, one panel per way."""
     for way in report.ways:
         sets = report.sets_of(way)
         rows = []
-        for each in report.classes:
-            figures = tuple(one.result.figures[IOU.full_name(way, each.id)] for one in sets)
+        for oshp_class in report.classes:
+            figures = tuple(scored.result.figures[IOU.full_name(way, oshp_class.id)] for scored in sets)
             text = percent(figures[-1].value, 1)
-            rows.append(plots.Bar(each.name, class_colour(each.name), figures, text, _group(each.role)))
+            rows.append(
+                plots.Bar(oshp_class.name, class_colour(oshp_class.name), figures, text, _group(oshp_class.role))
+            )
         label = f"{way_name(way)} IoU by class in percent: " + "; ".join(f"{row.label} {row.text}" for row in rows)
         yield Panel(way_name(way), plots.bars(rows, f"classes-{way_key(way)}", label), sets)
 
 
 def difference_panels(report: Report) -> Iterator[Panel]:
-    """Paired differences of means and classes, a panel a way that both sets have."""
+    """Paired differences of means and classes, one panel per way that both sets have."""
     for way in report.ways:
         means = [name for name in HEADLINE[way] if name in report.differences]
         groups = [("means", label_of(name).removeprefix("C_"), name) for name in means]
-        groups += [(_group(each.role), each.name, IOU.full_name(way, each.id)) for each in report.classes]
+        groups += [
+            (_group(oshp_class.role), oshp_class.name, IOU.full_name(way, oshp_class.id))
+            for oshp_class in report.classes
+        ]
         rows = [
             _difference_row(label, report.differences[name], group)
             for group, label, name in groups
@@ -93,44 +98,46 @@ def _difference_row(label: str, difference: Difference, group: str) -> plots.Dot
 
 
 def bias_panels(report: Report) -> Iterator[Panel]:
-    """Where the pixels of novel, and of base, classes go in k-way: two panels a set."""
-    for number, each in enumerate(report.sets_of("k")):
+    """What pixels of novel and of base classes are predicted as in k-way: two panels per set."""
+    for number, scored in enumerate(report.sets_of("k")):
         for role in ("novel", "base"):
-            mine = [one for one in report.classes if one.role == role]
+            mine = [oshp_class for oshp_class in report.classes if oshp_class.role == role]
             rows = []
-            for name, classes in ((f"all {role}", mine), *((one.name, [one]) for one in mine)):
-                parts = tuple((share, variable(part)) for part, share in destinations(each, classes).items())
+            for name, classes in ((f"all {role}", mine), *((oshp_class.name, [oshp_class]) for oshp_class in mine)):
+                parts = tuple((share, variable(part)) for part, share in destinations(scored, classes).items())
                 rows.append(plots.Shares(name, parts))
             said = "; ".join(f"{row.label} {percent(row.parts[0][0], 0)}" for row in rows if row.parts)
             label = f"Where the pixels of {role} classes go, k-way; percent that is parsed right: {said}"
-            yield Panel(f"{role} classes", plots.shares(rows, f"bias-{role}-{number}", label, left=100), (each,))
+            yield Panel(f"{role} classes", plots.shares(rows, f"bias-{role}-{number}", label, left=100), (scored,))
 
 
 def size_panels(report: Report) -> Iterator[Panel]:
-    """IoU by thirds of the class's area, a panel a way and set."""
+    """IoU by thirds of the class's area, one panel per way and set."""
     for way in report.ways:
-        for number, each in enumerate(report.sets_of(way)):
-            sizes = each.result.diagnosis[way_key(way)]["sizes"]
+        for number, scored in enumerate(report.sets_of(way)):
+            sizes = scored.result.diagnosis[way_key(way)]["sizes"]
             of_class = {row["class"]: row for row in sizes["classes"]}
             rows = [plots.Steps("all", variable("accent"), tuple(sizes["mean"].values()), "mean of classes")]
-            for one in report.classes:
-                if one.role != "background":
-                    values = tuple(of_class[one.name][size] for size in TERCILES)
-                    rows.append(plots.Steps(one.name, class_colour(one.name), values, _group(one.role)))
+            for oshp_class in report.classes:
+                if oshp_class.role != "background":
+                    values = tuple(of_class[oshp_class.name][size] for size in TERCILES)
+                    rows.append(
+                        plots.Steps(oshp_class.name, class_colour(oshp_class.name), values, _group(oshp_class.role))
+                    )
             small, medium, large = (percent(value, 1) for value in rows[0].values)
             label = (
                 f"{way_name(way)} IoU where the class is small, medium and large in the query, in percent; mean of"
                 f" classes {small}, {medium}, {large}"
             )
             plot = plots.steps(rows, f"sizes-{way_key(way)}-{number}", label)
-            yield Panel(way_name(way), plot, (each,), tables.size_table(each.result, way))
+            yield Panel(way_name(way), plot, (scored,), tables.size_table(scored.result, way))
 
 
 def swap_panels(report: Report) -> Iterator[Panel]:
-    """The most confused pairs of classes in k-way, a panel a set."""
-    for number, each in enumerate(report.sets_of("k")):
+    """The most confused pairs of classes in k-way, one panel per set."""
+    for number, scored in enumerate(report.sets_of("k")):
         rows = []
-        for pair in swaps(each):
+        for pair in swaps(scored):
             parts = tuple((share, class_colour(name)) for name, share in pair)
             text = percent(sum(share for share, _ in parts), 1)
             rows.append(plots.Shares(" / ".join(name for name, _ in pair), parts, text))
@@ -138,14 +145,14 @@ def swap_panels(report: Report) -> Iterator[Panel]:
             label = "Most confused pairs of classes, share of both's pixels in percent: "
             label += "; ".join(f"{row.label} {row.text}" for row in rows)
             plot = plots.shares(rows, f"swaps-{number}", label, left=150, whole=None)
-            yield Panel("k-way", plot, (each,), tables.similar_table(each.result))
+            yield Panel("k-way", plot, (scored,), tables.similar_table(scored.result))
 
 
 def episode_panels(report: Report) -> Iterator[Panel]:
-    """How the figure of single episodes spreads, a panel a way."""
+    """The distribution of the figure of single episodes, one panel per way."""
     for way in report.ways:
         sets = report.sets_of(way)
-        values = [episode_values(each.result, way) for each in sets]
+        values = [episode_values(scored.result, way) for scored in sets]
         known = values[-1][~np.isnan(values[-1])]
         quarters = [percent(float(np.percentile(known, at)) if len(known) else None, 1) for at in (25, 50, 75)]
         kind = EPISODE_RANKING[way]

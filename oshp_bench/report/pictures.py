@@ -1,4 +1,4 @@
-"""The best, median and worst episodes as pictures that are part of the page."""
+"""The best, median and worst episodes as pictures embedded in the page."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from oshp_bench.metrics.scores import Floats
 from oshp_bench.report.content import Report
 from oshp_bench.report.examples import Gallery, PicturedEpisode, Ranking, episode_values
 
-# Six episodes of at most six pictures within this box: a megabyte or two at the very most.
+# Six episodes with at most six pictures in this box: two megabytes at most.
 _BOX = (300, 400)
 _OF_EACH_KIND = 2
 
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A picture.
+    """A picture embedded in the page.
 
     Attributes:
-        set_index: of a prediction, whose it is; None for the rest.
+        set_index: the set that a prediction belongs to; None for other pictures.
         address: "data:image/...".
-        alt: what is seen.
+        alt: describes the picture for screen readers.
     """
 
     caption: str
@@ -45,8 +45,8 @@ class ShownEpisode:
     """An episode on the page.
 
     Attributes:
-        values: its figure, one a set.
-        target: the class that it was drawn for, which 1-way parses.
+        values: its figure in every set.
+        target: the class that the pair was drawn for, which 1-way parses.
     """
 
     pair: str
@@ -59,19 +59,19 @@ class ShownEpisode:
 
 @dataclass(frozen=True)
 class EpisodeGroup:
-    """Episodes of one kind, such as "Best"."""
+    """Episodes under one title, for example "Best"."""
 
     title: str
     episodes: tuple[ShownEpisode, ...]
 
 
 def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[EpisodeGroup, ...]]:
-    """The way that is shown, k-way if there is one, and its best, median and worst episodes.
+    """The way that is shown (k-way if every set has it), and its best, median and worst episodes.
 
-    Of two sets: the episodes that the second one gains, and loses, most in.
+    For two sets, these are the episodes with the largest gain, the median and the largest loss of the second set.
     """
-    way = next(each for each in report.ways if len(report.sets_of(each)) == len(report.sets))
-    values = [episode_values(each.result, way) for each in report.sets]
+    way = next(way for way in report.ways if len(report.sets_of(way)) == len(report.sets))
+    values = [episode_values(scored.result, way) for scored in report.sets]
     ranking = Ranking(values[-1] if len(values) == 1 else values[1] - values[0], report.sets[0].result.pairs.query)
     best, median, worst = ranking.extremes(_OF_EACH_KIND)
     names = ("Best", "Median", "Worst") if len(values) == 1 else ("Most gained", "Median difference", "Most lost")
@@ -90,8 +90,8 @@ def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequen
         pair=result.pairs.name(pair),
         query=example.query,
         support=example.support,
-        target=next(each.name for each in report.manifest.classes if each.id == target),
-        values=tuple(float(each[pair]) for each in values),
+        target=next(oshp_class.name for oshp_class in report.manifest.classes if oshp_class.id == target),
+        values=tuple(float(of_set[pair]) for of_set in values),
         tiles=tuple(tiles(example, report.manifest)),
     )
 
@@ -113,7 +113,7 @@ def tiles(example: PicturedEpisode, manifest: Manifest) -> Iterator[PagePicture]
             address, alt = _photo(picture, height, width), f"photo of the {caption}"
         else:
             held = set(np.unique(picture).tolist())
-            names = ", ".join(each.name for each in manifest.classes[1:] if each.id in held)
+            names = ", ".join(oshp_class.name for oshp_class in manifest.classes[1:] if oshp_class.id in held)
             address, alt = _mask(picture, manifest, height, width), f"{caption}: {names or 'background alone'}"
         yield PagePicture(caption, number, address, alt, width, height)
 

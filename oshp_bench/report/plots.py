@@ -29,8 +29,8 @@ class Dot:
     """A row with a dot and its interval.
 
     Attributes:
-        mark: "set", "first" (of two sets), "floor", "published", or "better", "worse" and "unclear" of differences.
-        text: shown at the right.
+        mark: "set", "first" (of two sets), "floor", "published"; for differences "better", "worse" or "unclear".
+        text: shown on the right.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row with a bar for one set, or two bars for two."""
+    """A row with one bar per set."""
 
     label: str
     colour: str
@@ -53,7 +53,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Shares:
-    """A row of parts that are laid end to end: (share, colour)."""
+    """A row of parts laid end to end: (share, colour)."""
 
     label: str
     parts: tuple[tuple[float, str], ...]
@@ -85,7 +85,7 @@ _MARKS = {
 
 
 def dots(rows: Sequence[Dot], name: str, label: str, *, around_zero: bool = False) -> Markup:
-    """Dots with intervals, a row each; a dotted line through all rows marks the set."""
+    """Rows of dots with intervals. A dotted line through all rows marks the value of the set."""
     with drawing():
         figure, axes, places = _rows(rows, 126, 44)
         ends = [end for row in rows for end in (row.figure.value, row.figure.low, row.figure.high) if end is not None]
@@ -101,28 +101,29 @@ def dots(rows: Sequence[Dot], name: str, label: str, *, around_zero: bool = Fals
 
 
 def bars(rows: Sequence[Bar], name: str, label: str) -> Markup:
-    """Bars with intervals, a row each; of two sets the first is the upper, pale one."""
+    """Rows of bars with intervals. For two sets, the upper, pale bar is the first set."""
     with drawing():
         figure, axes, places = _rows(rows, 100, 44, row_height=_ROW if len(rows[0].figures) == 1 else 29)
-        axes.set_xlim(0, max((each.high or each.value or 0 for row in rows for each in row.figures), default=0) or 1)
+        ends = [bar.high or bar.value or 0 for row in rows for bar in row.figures]
+        axes.set_xlim(0, max(ends, default=0) or 1)
         for row, place in zip(rows, places, strict=True):
             height = 0.62 / len(row.figures)
-            for number, each in enumerate(row.figures):
+            for number, bar in enumerate(row.figures):
                 last = number == len(row.figures) - 1
                 y = place + (number - (len(row.figures) - 1) / 2) * (height + 0.06)
-                axes.barh(y, each.value or 0, height, color=row.colour, alpha=None if last else 0.3)
-                axes.barh(y, each.value or 0, height, color="none", edgecolor=variable("edge"), linewidth=0.8)
-                _whisker(axes, each, y)
+                axes.barh(y, bar.value or 0, height, color=row.colour, alpha=None if last else 0.3)
+                axes.barh(y, bar.value or 0, height, color="none", edgecolor=variable("edge"), linewidth=0.8)
+                _whisker(axes, bar, y)
             _text_right(axes, place, row.text)
         return inline_svg(figure, name, label)
 
 
 def shares(rows: Sequence[Shares], name: str, label: str, *, left: int, whole: float | None = 1.0) -> Markup:
-    """Parts of a whole laid end to end, a row each.
+    """Rows of parts of a whole, laid end to end.
 
     Args:
-        left: pixels for the rows' labels.
-        whole: where the axis ends, and parts carry their numbers; None for the longest row, without.
+        left: width of the rows' labels in pixels.
+        whole: end of the axis, with numbers in the parts; None to end at the longest row, without numbers.
     """
     with drawing():
         figure, axes, places = _rows(rows, left, 44 if any(row.text for row in rows) else 12)
@@ -142,7 +143,7 @@ def shares(rows: Sequence[Shares], name: str, label: str, *, left: int, whole: f
 
 
 def steps(rows: Sequence[Steps], name: str, label: str) -> Markup:
-    """Three dots of growing size on a line, a row each."""
+    """Rows of three dots of growing size on a line."""
     with drawing():
         figure, axes, places = _rows(rows, 100, 12)
         axes.set_xlim(0, max((value for row in rows for value in row.values if value is not None), default=1) or 1)
@@ -160,10 +161,10 @@ def steps(rows: Sequence[Steps], name: str, label: str) -> Markup:
 
 
 def histogram(sets: Sequence[Floats], name: str, label: str, *, bins: int = 20) -> Markup:
-    """How many episodes have which value; of two sets the first is outlined. Lines mark the means.
+    """A histogram of episodes by value. For two sets, the first is outlined. Lines mark the means.
 
     Args:
-        sets: float64 [episodes] each, NaN where an episode has no value.
+        sets: one float64 [episodes] per set, NaN for an episode without a value.
     """
     with drawing():
         height = 190
@@ -201,7 +202,7 @@ def histogram(sets: Sequence[Floats], name: str, label: str, *, bins: int = 20) 
 
 
 def _axes(height: float, left: int, right: int, bottom: int = _BOTTOM) -> tuple[Drawing, Axes]:
-    """Axes of fixed margins in pixels."""
+    """Axes with fixed margins in pixels."""
     figure = Drawing(figsize=(_WIDTH / 72, height / 72), dpi=72)
     axes = figure.add_axes(
         (left / _WIDTH, bottom / height, (_WIDTH - left - right) / _WIDTH, (height - bottom - _TOP) / height)
@@ -210,7 +211,7 @@ def _axes(height: float, left: int, right: int, bottom: int = _BOTTOM) -> tuple[
 
 
 def _rows(rows: Sequence[_Row], left: int, right: int, row_height: float = _ROW) -> tuple[Drawing, Axes, list[float]]:
-    """Axes with a labelled row for everything, and a heading above every group; the places of the rows' centres."""
+    """Axes with one labelled row per item and a heading above every group, and the places of the rows' centres."""
     places: list[float] = []
     headings: list[tuple[float, str]] = []
     used, group = 0.0, ""
@@ -244,7 +245,7 @@ def _is_strong(row: _Row) -> bool:
 
 @cache
 def _fitting(text: str, pixels: int, strong: bool) -> str:
-    """A label cut to this width, measured in matplotlib's own typeface, which is wider than most."""
+    """A label cut to this width, measured in matplotlib's typeface, which is wider than most."""
     typeface = FontProperties(family="DejaVu Sans", weight="bold" if strong else "normal")
     label = text = safe_line(text)
     columns = len(text)
@@ -265,7 +266,7 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def _limits(axes: Axes, ends: Sequence[float], around_zero: bool) -> None:
-    """Both ends with some air; from 0 where the values reach far down."""
+    """Sets both ends with a margin. The axis starts at 0 if the smallest value is below half the largest."""
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     if around_zero:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -288,7 +289,7 @@ def _dot(axes: Axes, row: Dot, place: float) -> None:
 
 
 def _whisker(axes: Axes, figure: Figure, place: float) -> None:
-    """An interval that can be seen on any bar: ink on a line of paper."""
+    """An interval that is visible on any bar: an ink line on a wider paper line."""
     if figure.low is None or figure.high is None:
         return
     axes.hlines(place, figure.low, figure.high, color=variable("paper"), linewidth=3.4, zorder=3)

@@ -1,4 +1,4 @@
-"""The figures that the paper prints (its Tables 2 to 4), to stand beside our own."""
+"""The figures that the paper prints in its Tables 2 to 4, to be shown beside our own."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FILE = Path(__file__).with_name("published.toml")
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A printed figure, in fractions 0..1; the paper prints them to a tenth of a percent and without intervals.
+    """A printed figure, as a fraction 0..1. The paper prints one decimal of a percent and no intervals.
 
     Attributes:
-        folds: fold -> figure; empty where the paper prints one number for both folds (accuracy, Bi-mIoU).
-        average: over the folds; the true mean where the printed one is not that of its two folds.
+        folds: fold -> figure; empty if the paper prints one number for both folds (accuracy, Bi-mIoU).
+        average: mean over the folds: the printed one, or the true one if the printed one is wrong.
         printed_average: as printed.
     """
 
@@ -30,17 +30,17 @@ class PublishedFigure:
 
     @property
     def corrected(self) -> bool:
-        """Whether the printed average is wrong."""
+        """Whether the printed average is wrong and `average` is the true mean."""
         return self.average != self.printed_average
 
     def of_fold(self, fold: int) -> float | None:
-        """The figure of a fold; None where the paper prints one for both."""
+        """The figure of a fold; None if the paper prints one number for both folds."""
         return self.folds.get(fold)
 
 
 @dataclass(frozen=True)
 class PublishedMethod:
-    """A row of a table: name of a figure ("kway/novel_miou") -> what is printed; nothing for a dash."""
+    """A row of a table: full name of a figure -> what is printed. A printed dash has no entry."""
 
     name: str
     figures: Mapping[str, PublishedFigure]
@@ -51,11 +51,11 @@ class PublishedTable:
     """A table of the paper.
 
     Attributes:
-        number: of the table in the paper.
-        title: such as "ATR-OS".
-        dataset: its name in manifests.
+        number: number of the table in the paper.
+        title: for example "ATR-OS".
+        dataset: name of the dataset in manifests.
         novel: fold -> names of its novel classes.
-        paper, address: what to cite.
+        paper, address: the paper to cite.
     """
 
     number: int
@@ -67,8 +67,8 @@ class PublishedTable:
     address: str
 
     def fits(self, manifest: Manifest) -> bool:
-        """Whether the table is about a manifest's dataset, rule and fold, so that it may stand beside its results."""
-        novel = frozenset(each.name for each in manifest.classes if each.role == "novel")
+        """Whether the table and a manifest have the same dataset, rule and fold, so that they can be shown together."""
+        novel = frozenset(oshp_class.name for oshp_class in manifest.classes if oshp_class.role == "novel")
         return (
             manifest.dataset.name == self.dataset
             and manifest.protocol.get("name") == "official"
@@ -83,7 +83,7 @@ def published_tables() -> tuple[PublishedTable, ...]:
 
 
 def published_table(manifest: Manifest) -> PublishedTable | None:
-    """The table that may stand beside a manifest's results, if there is one."""
+    """The table that can be shown beside results on a manifest, if there is one."""
     return next((table for table in published_tables() if table.fits(manifest)), None)
 
 

@@ -1,4 +1,4 @@
-"""A sheet of episodes from best to worst: what a figure looks like."""
+"""A contact sheet of episodes from best to worst."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from oshp_bench.report.examples import Gallery, Ranking, episode_values
 
 
 def write_sheet(result: Result, predictions: Path, truth: Truth, source: Source, path: Path, rows: int = 5) -> None:
-    """Draws k-way episodes, from the best to the worst per-episode IoU in even steps of rank.
+    """Draws k-way episodes from the best to the worst per-episode IoU, in even steps of rank.
 
     Raises:
         OshpError: no k-way predictions, or photos that cannot be read.
     """
     if result.matrices.kway is None:
-        raise OshpError(f"{predictions}: a sheet shows k-way predictions, and there are none")
+        raise OshpError(f"{predictions}: holds no k-way predictions, which a sheet shows")
     gallery = Gallery(truth, (open_predictions(predictions, "k", result.manifest),), source)
     scores = episode_values(result, "k")
     drawn = []

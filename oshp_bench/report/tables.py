@@ -1,4 +1,4 @@
-"""Results as tables: for people, LaTeX, Markdown and CSV."""
+"""Results as tables for the terminal, LaTeX, Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column is left-aligned, the others right-aligned."""
+    """A table of text. The first column is left-aligned, the others right-aligned."""
 
     title: str
     header: tuple[str, ...]
@@ -42,11 +42,11 @@ def result_tables(result: Result) -> Iterator[Table]:
     yield Table(_title(result), ("%", *header), tuple(rows))
     rows = [
         (
-            each.name,
-            each.role,
-            *(cell for way in ways for cell in _cells(figures.get(IOU.full_name(way, each.id)))),
+            oshp_class.name,
+            oshp_class.role,
+            *(cell for way in ways for cell in _cells(figures.get(IOU.full_name(way, oshp_class.id)))),
         )
-        for each in result.manifest.classes
+        for oshp_class in result.manifest.classes
     ]
     yield Table("IoU by class", ("%", "role", *header), tuple(rows))
 
@@ -64,7 +64,7 @@ def diagnosis_tables(result: Result) -> Iterator[Table]:
 
 
 def bias_table(result: Result) -> Table:
-    """Where the pixels of novel and base classes go, k-way."""
+    """What pixels of novel and base classes are predicted as in k-way."""
     bias = result.diagnosis["kway"]["testing_bias"]
     parts = ("right", "other", "base or novel", "background", "removed label")
     rows = tuple(
@@ -77,21 +77,21 @@ def size_table(result: Result, way: str) -> Table:
     """IoU by terciles of the class's area; way is "k" or "1"."""
     sizes = result.diagnosis[way_key(way)]["sizes"]
     rows = (
-        ("mean of classes", *(_percent(sizes["mean"][each]) for each in TERCILES)),
-        *((row["class"], *(_percent(row[each]) for each in TERCILES)) for row in sizes["classes"]),
+        ("mean of classes", *(_percent(sizes["mean"][size]) for size in TERCILES)),
+        *((row["class"], *(_percent(row[size]) for size in TERCILES)) for row in sizes["classes"]),
     )
     return Table(f"IoU by the class's area in the query, {way_name(way)}", ("%", *TERCILES), rows)
 
 
 def similar_table(result: Result) -> Table:
-    """The classes most often taken for each other, k-way."""
+    """The classes that are confused most in k-way."""
     parts = result.diagnosis["kway"]["similar_parts"]
     rows = tuple((" / ".join(row["classes"]), _percent(row["share"])) for row in parts)
     return Table("Most confused parts, k-way: pixels of the two that are swapped", ("%", "swapped"), rows)
 
 
 def foreground_table(result: Result) -> Table:
-    """How much of the predicted foreground is wrong and where it lies, 1-way."""
+    """How much of the predicted foreground is wrong in 1-way, and which classes it covers."""
     rows = tuple(
         (
             row["class"],
@@ -104,7 +104,7 @@ def foreground_table(result: Result) -> Table:
 
 
 def headline_table(results: Sequence[tuple[str, AnyResult]]) -> Table:
-    """A row a result in the form of the paper's Tables 2-4, one fold."""
+    """One row per result, in the form of the paper's Tables 2 to 4, for one fold."""
     figures = [figure for names in HEADLINE.values() for figure in names]
     header = [f"{way} {kind.short}" for way, kind, _ in map(parse_figure, figures)]
     rows = tuple((name, *(_percent(_value(result, figure)) for figure in figures)) for name, result in results)
@@ -117,7 +117,7 @@ def comparison_table(
     differences: Mapping[str, Difference],
 ) -> Table:
     """Two results and their paired differences with interval and p-value."""
-    classes = {each.id: each.name for each in results[0].manifest.classes}
+    classes = {oshp_class.id: oshp_class.name for oshp_class in results[0].manifest.classes}
     rows = []
     for figure, difference in differences.items():
         way, kind, class_id = parse_figure(figure)
@@ -161,14 +161,14 @@ def as_markdown(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    """A table for LaTeX with the package booktabs."""
+    """A table for LaTeX. It needs the package booktabs."""
     rows = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in (table.header, *table.rows)]
     body = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
     return f"% {table.title}\n" + "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def latex_text(text: str) -> str:
-    """A text as LaTeX prints it."""
+    """A text escaped for LaTeX."""
     return text.translate(_LATEX)
 
 
@@ -176,14 +176,14 @@ RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as
 
 
 def figures_csv(results: Sequence[tuple[str, AnyResult]]) -> str:
-    """A row a figure of every result, fractions with full precision, for spreadsheets and pandas."""
+    """CSV with one row per figure of every result, fractions with full precision, for spreadsheets and pandas."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
         ("predictions", "manifest", "version", "convention", "figure", "class", "role", "value", "low", "high")
     )
     for name, result in results:
-        about = {str(known.id): (known.name, known.role) for known in result.manifest.classes}
+        about = {str(oshp_class.id): (oshp_class.name, oshp_class.role) for oshp_class in result.manifest.classes}
         head = (name, result.manifest.name, result.manifest.version, result.convention)
         for full_name, figure in result.figures.items():
             class_id = str(parse_figure(full_name).class_id)

@@ -1,4 +1,4 @@
-"""Numbers and names as they stand on the page."""
+"""Numbers and names as the page shows them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _LONGEST_NAME = 60
 
 
 def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """A fraction in percent, with a true minus; a dash for None."""
+    """A fraction in percent, with a minus sign instead of a hyphen; a dash for None."""
     if value is None:
         return "\N{EN DASH}"
     return f"{100 * value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def from_to(figure: Figure | Difference, *, sign: bool = False) -> str:
-    """The ends of an interval, "" if there is none."""
+    """The ends of an interval in percent, "" if there is none."""
     if figure.low is None or figure.high is None:
         return ""
     return f"{percent(figure.low, sign=sign)} to {percent(figure.high, sign=sign)}"
 
 
 def safe_line(text: object, columns: int = _LONGEST_NAME) -> str:
-    """A text of unknown origin on one line of at most so many columns, without signs that steer the writing."""
+    """A text of unknown origin as one line of at most `columns` columns, without control characters."""
     kept: list[str] = []
     width = 0
     for sign in str(text):
@@ -42,7 +42,7 @@ def safe_line(text: object, columns: int = _LONGEST_NAME) -> str:
 
 
 def called(text: object, columns: int = _LONGEST_NAME) -> Markup:
-    """A plain text as HTML that does not turn the direction of the writing around it."""
+    """A text of unknown origin as HTML that does not change the writing direction around it."""
     return Markup("<bdi>{}</bdi>").format(safe_line(text, columns))
 
 
@@ -57,5 +57,5 @@ def label_of(figure: str) -> str:
 
 
 def label_html(figure: str) -> Markup:
-    """The label of a figure with its indices set low."""
+    """The label of a figure as HTML with subscripts."""
     return Markup(re.sub(r"C_(\w+)", r"C<sub>\1</sub>", str(escape(label_of(figure)))))

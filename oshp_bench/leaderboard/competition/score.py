@@ -1,8 +1,8 @@
 """Scores a submission on Codabench: python3 score.py /app/input /app/output
 
-Reads what oshp-board wrote for the task (input/ref: task.json, manifest.json, truth.zip) and what a participant sent
-(input/res), and writes output/scores.json, one number for every column, and output/detailed_results.html, the report.
-Whatever the submission lacks is said on stderr, and nothing is written.
+Reads the task that oshp-board wrote (input/ref: task.json, manifest.json, truth.zip) and the submission (input/res).
+Writes output/scores.json, one number for every column, and output/detailed_results.html, the report. If the submission
+cannot be scored, the reasons go to stderr and nothing is written.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from oshp_bench.metrics import Result
 
 HERE = Path(__file__).resolve().parent
-# Modules that scoring imports, and those that the report needs beside them.
+# Modules that scoring needs, and those that only the report needs.
 NEEDED = ("numpy", "scipy", "PIL", "click")
 DRAWING = ("jinja2", "matplotlib")
-# What the platform itself lays beside a submission.
+# What the platform itself adds to a submission.
 PLATFORM = ("metadata", "__MACOSX")
 
 
 class Refused(Exception):
-    """A submission that cannot be scored; says why in one line."""
+    """A submission that cannot be scored, with the reason in one line."""
 
 
 def main(source: Path, output: Path) -> int:
@@ -39,7 +39,7 @@ def main(source: Path, output: Path) -> int:
     lacking = provide_packages()
     if lacking:
         complain(
-            f"this image lacks {', '.join(lacking)}, and they could not be installed; organisers: make the bundle with"
+            f"this image lacks {', '.join(lacking)}, which could not be installed; organisers: make the bundle with"
             " --wheels, or choose an image that has them"
         )
         return 3
@@ -61,16 +61,16 @@ def main(source: Path, output: Path) -> int:
 
 
 def complain(*problems: str) -> None:
-    """Says what is wrong, a line each, where the participant sees it."""
+    """Prints problems where the participant sees them, one per line."""
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
 
 
 def provide_packages() -> list[str]:
-    """Makes the packages of this folder and those of the image importable; names those without which nothing is scored.
+    """Makes the packages of this folder importable, and returns the needed modules that are still missing.
 
-    What is missing is installed where there is a network. Nothing that the image has is touched on the way: another
-    numpy would break its scipy.
+    Missing packages are installed if there is a network. Packages of the image stay as they are, since another numpy
+    would break its scipy.
     """
     sys.path[:0] = [str(HERE / "packages"), str(HERE)]
     missing = [module for module in (*NEEDED, *DRAWING) if find_spec(module) is None]
@@ -84,7 +84,7 @@ def provide_packages() -> list[str]:
 
 
 def score_submission(source: Path, task: dict[str, Any], scratch: Path) -> Result:
-    """Scores what lies in input/res as oshp-score does."""
+    """Scores the submission in input/res like oshp-score."""
     from oshp_bench.manifest import load_manifest
     from oshp_bench.metrics import score
 
@@ -98,23 +98,23 @@ def score_submission(source: Path, task: dict[str, Any], scratch: Path) -> Resul
 
 
 def predictions_in(sent: Path, scratch: Path) -> Path:
-    """Finds the submission: a zip that was sent in a zip, else the folder, without what the platform added to it.
+    """Finds the submission: a zip that was sent within a zip, else the folder, without the platform's own files.
 
-    Workers take the first folder in a zip for one that wraps everything, and empty it into the folder above. So only a
-    zip without folders arrives as it was sent.
+    Workers assume that the first folder of a zip wraps everything, and move its content up. So only a zip without
+    folders arrives unchanged.
     """
     there = sorted(sent.iterdir())
-    own = [each for each in there if each.name not in PLATFORM and not each.name.startswith(".")]
-    zips = [each for each in own if each.suffix == ".zip" and each.is_file()]
+    own = [found for found in there if found.name not in PLATFORM and not found.name.startswith(".")]
+    zips = [found for found in own if found.suffix == ".zip" and found.is_file()]
     if len(own) == 1 and zips:
         return zips[0]
-    names = {each.name for each in own}
-    mixed = any(each.suffix == ".png" for each in own) or ("submission.json" in names and names & {"kway", "1way"})
+    names = {found.name for found in own}
+    mixed = any(found.suffix == ".png" for found in own) or ("submission.json" in names and names & {"kway", "1way"})
     if not own or zips or mixed:
-        held = ", ".join(each.name for each in own[:5]) + (", ..." if len(own) > 5 else "")
+        held = ", ".join(found.name for found in own[:5]) + (", ..." if len(own) > 5 else "")
         raise Refused(
-            f"the submission holds {held or 'nothing'}; send a zip that holds one file, the zip of oshp-submit pack:"
-            " what lies in folders is mixed up on the way"
+            f"the submission contains {held or 'nothing'}; send a zip with one file, the zip of oshp-submit pack, since"
+            " the platform would mix up folders"
         )
     if len(own) == 1 and (own[0] / "submission.json").is_file():
         return own[0]
@@ -130,19 +130,19 @@ def scores_of(result: Result, columns: list[str]) -> dict[str, float]:
     values = {name: result.figures[name].value if name in result.figures else None for name in columns}
     lacking = [name for name, value in values.items() if value is None or not math.isfinite(value)]
     if lacking:
-        raise Refused(f"the submission gives no {', '.join(lacking)}; every column of the leaderboard is asked for")
+        raise Refused(f"the submission has no value for {', '.join(lacking)}; the leaderboard needs all columns")
     return {name: 100 * value for name, value in values.items() if value is not None}
 
 
 def report(result: Result) -> str:
-    """The report; where the image cannot draw, its tables as text."""
+    """The report, or only its tables as text if the image lacks packages for drawing."""
     if all(find_spec(module) for module in DRAWING):
         from oshp_bench.report import report_html
 
         return report_html(result)
     from oshp_bench.report.tables import as_text, result_tables
 
-    print(f"note: this image lacks {' or '.join(DRAWING)}; the report is its tables alone", file=sys.stderr)
+    print(f"note: this image lacks {' or '.join(DRAWING)}; the report has only tables", file=sys.stderr)
     text = html.escape("\n".join(as_text(table) for table in result_tables(result)))
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Scores</title><pre>{text}</pre></html>\n'
 

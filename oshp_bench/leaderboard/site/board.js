@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // Rows of one table that are drawn before "show all" is asked for.
+  // Rows of a table that are shown before "Show all" is clicked.
   const MOST_ROWS = 100;
   const form = document.getElementById("filters");
   const status = document.getElementById("status");
@@ -19,7 +19,7 @@
     rest: null,
   }));
 
-  // What the address says after "#": dataset=atr&way=k&sort.TABLE=3d. A bare name is a place on the page.
+  // The part of the address after "#": dataset=atr&way=k&sort.TABLE=3d. A bare name is an anchor on the page.
   let state = new URLSearchParams();
 
   function readAddress() {
@@ -29,7 +29,7 @@
     for (const field of form.elements) {
       if (!field.name) continue;
       field.value = state.get(field.name) ?? "";
-      // A value that no longer stands in the list.
+      // The value is no longer in the list.
       if (field.selectedIndex === -1) field.value = "";
     }
     for (const table of tables) sortBy(table, state.get(`sort.${table.element.id}`));
@@ -99,13 +99,13 @@
     }
   }
 
-  // Cells by column, whatever is spanned: the row's own head is column 0.
+  // Columns are counted by cells of a row, whose own head is column 0.
   function sortBy(table, order) {
     const [, column, way] = /^(\d+)([ad])$/.exec(order ?? "") ?? [];
     const head = table.heads[column];
     if (table.sort === (head ? order : null)) return;
     table.sort = head ? order : null;
-    for (const each of table.heads) each.removeAttribute("aria-sort");
+    for (const head of table.heads) head.removeAttribute("aria-sort");
     if (!head) {
       table.body.append(...table.rows);
       return;
@@ -118,11 +118,11 @@
       return { row, value: said === undefined ? null : numbers ? Number(said) : said };
     });
     keyed.sort((a, b) => {
-      // Nothing stands last in either direction.
+      // Empty cells come last in either direction.
       if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
       return sign * (numbers ? a.value - b.value : collator.compare(a.value, b.value));
     });
-    table.body.append(...keyed.map((each) => each.row));
+    table.body.append(...keyed.map((row) => row.row));
   }
 
   function nextOrder(table, column) {
