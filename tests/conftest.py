@@ -70,6 +70,11 @@ def pytest_make_collect_report(
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that in the end no process is left alone with them."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real photos, masks and lists; tests that need it are skipped without it."""

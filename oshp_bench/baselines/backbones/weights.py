@@ -65,7 +65,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> None:
-    """Fills a module; every name must be there, with its shape and kind of numbers, and no other.
+    """Fills a module. The state must have all of its tensors, of the same shape and kind of numbers, and no others.
 
     Raises:
         OshpError: every tensor that is missing, unknown, or of another shape or kind.
@@ -103,7 +103,8 @@ def load_encoder(backbone: nn.Module, path: Path, prefixes: tuple[str, ...]) -> 
     """Takes from a file all tensors that a backbone has by that name and shape.
 
     Args:
-        prefixes: names that begin so must all be there; the neck may keep its random start.
+        prefixes: every tensor of the backbone whose name starts with one of these must be in the file. Others, such as
+            the neck's, keep their random start if it lacks them.
 
     Raises:
         OshpError: the file cannot be read, or lacks a part of the encoder.
@@ -124,8 +125,8 @@ def load_renamed(
 
     Args:
         our_name: the backbone's name of a tensor of the file.
-        classifier: tensors of the file that begin so are left out.
-        neck: tensors of the backbone that begin so keep their random start.
+        classifier: tensors of the file whose names start with this are left out.
+        neck: tensors of the backbone whose names start with this keep their random start.
 
     Raises:
         OshpError: the file cannot be read, or is of another architecture: every tensor that is missing, unknown, or of
