@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1_000)
     options = parser.parse_args()
     populations = population(40_000, np.random.default_rng(1))
-    print("| figure | true value | held by the interval | mean width |\n|---|---:|---:|---:|")
+    print("| figure | true value | intervals that contain it | mean width |\n|---|---:|---:|---:|")
     for whole in populations.values():
         truth = whole.figures()
         for name, (share, width) in coverage(whole, truth, options.experiments, options.resamples).items():

@@ -122,7 +122,7 @@
       if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
       return sign * (numbers ? a.value - b.value : collator.compare(a.value, b.value));
     });
-    table.body.append(...keyed.map((row) => row.row));
+    table.body.append(...keyed.map(({ row }) => row));
   }
 
   function nextOrder(table, column) {
