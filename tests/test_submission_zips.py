@@ -176,7 +176,7 @@ def test_a_zip_without_an_index_is_no_submission(path: Path) -> None:
     spoilt = rewritten(path, path.with_name("spoilt.zip"), lambda name, old: None if name == "submission.json" else old)
     with pytest.raises(OshpError) as caught:
         read_submission(spoilt)
-    assert caught.value.problems == (f"{spoilt}: holds no submission.json; make a submission with oshp-submit pack",)
+    assert caught.value.problems == (f"{spoilt}: contains no submission.json; make a submission with oshp-submit pack",)
 
 
 def spoilt_index(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
