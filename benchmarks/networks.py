@@ -27,7 +27,7 @@ from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.training.draws import Draws
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.photos import Files, TrainingPhotos
-from oshp_bench.training.samples import Episodes, RawBatch, batches
+from oshp_bench.training.samples import RawBatch, TrainingSamples, batches
 from oshp_bench.training.settings import TrainSettings, preset
 from oshp_bench.training.stepper import Stepper
 
@@ -109,7 +109,7 @@ class Training:
     def batches(self, count: int, workers: int = 0) -> Iterator[RawBatch]:
         """The first batches."""
         size = self.settings.batch
-        episodes = Episodes(self.manifest, self.photos, Draws(self.manifest, self.settings), self.settings)
+        episodes = TrainingSamples(self.manifest, self.photos, Draws(self.manifest, self.settings), self.settings)
         places = [[(0, step * size + place) for place in range(size)] for step in range(count)]
         return batches(episodes, places, workers, CPU)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from oshp_bench import Episodes, PredictionWriter, find_source
 from oshp_bench.baselines.card import Card, TrainedOn
-from oshp_bench.baselines.checkpoints import build, load_checkpoint, save_checkpoint
+from oshp_bench.baselines.checkpoints import build_network, load_checkpoint, save_checkpoint
 from oshp_bench.baselines.cli import main
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.pieces.memory import MomentumPrototypes
@@ -46,7 +46,7 @@ def card_of(manifest: Manifest, way: Way = "k", **changes: Any) -> Card:
 def save_drawn(path: Path, card: Card, seed: int = 1) -> Path:
     """Writes a checkpoint whose weights are drawn, the same for a seed; what it remembers are features of noise."""
     torch.manual_seed(seed)
-    network = build(card).eval()
+    network = build_network(card).eval()
     assert isinstance(network, EOPNet)
     learned = [each.id for each in card.manifest.classes if each.role == "base"] if card.manifest else []
     with torch.no_grad():

@@ -182,8 +182,8 @@ def test_weights_of_another_architecture(checkpoint: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda tensor: tensor * torch.nan, "project.weight hold what is no number"),
-        (lambda tensor: tensor + torch.inf, "project.weight hold what is no number"),
+        (lambda tensor: tensor * torch.nan, "project.weight hold NaN or infinite numbers"),
+        (lambda tensor: tensor + torch.inf, "project.weight hold NaN or infinite numbers"),
         (lambda tensor: tensor.to(torch.int32), "project.weight holds torch.int32, not torch.float32"),
         (lambda tensor: tensor.to(torch.complex64), "project.weight holds torch.complex64, not torch.float32"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings
 from oshp_bench.errors import OshpError
-from oshp_bench.training.faults import explained
+from oshp_bench.training.faults import faults_explained
 from oshp_bench.training.settings import TrainSettings
 
 
@@ -24,7 +24,7 @@ from oshp_bench.training.settings import TrainSettings
     ],
 )
 def test_what_the_machine_refuses_is_one_line(error: Exception, line: str) -> None:
-    with pytest.raises(OshpError) as caught, explained(TrainSettings()):
+    with pytest.raises(OshpError) as caught, faults_explained(TrainSettings()):
         raise error
     (problem,) = caught.value.problems
     assert problem.startswith(line) and "\n" not in problem
@@ -32,7 +32,7 @@ def test_what_the_machine_refuses_is_one_line(error: Exception, line: str) -> No
 
 def test_only_what_can_still_save_memory_is_named() -> None:
     kept = replace(TrainSettings(), accumulate=2, precision="bfloat16", model=EOPNetSettings(recompute=False))
-    with pytest.raises(OshpError) as caught, explained(kept):
+    with pytest.raises(OshpError) as caught, faults_explained(kept):
         raise MemoryError
     assert caught.value.problems == (
         "out of memory; lower augmentation.crop (now 512), set model.recompute=true, lower test_side (now native) if it"
@@ -41,5 +41,5 @@ def test_only_what_can_still_save_memory_is_named() -> None:
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match="ours"), explained(TrainSettings()):
+    with pytest.raises(RuntimeError, match="ours"), faults_explained(TrainSettings()):
         raise RuntimeError("ours")

@@ -26,7 +26,7 @@ from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.training.draws import Draw, Draws
 from oshp_bench.training.photos import Files, TrainingPhotos
-from oshp_bench.training.samples import Episodes, RawBatch, augmented, batches
+from oshp_bench.training.samples import RawBatch, TrainingSamples, augmented, batches
 from oshp_bench.training.settings import Augmentation, TrainSettings
 
 PLAIN = Augmentation(crop=64, fit="native", scale=(1.0, 1.0), flip=False)
@@ -122,9 +122,9 @@ def test_offsets_reach_from_edge_to_edge() -> None:
 
 def episodes_of(
     manifest: Manifest, photos: TrainingPhotos, how: Augmentation = PLAIN, chosen: TrainSettings = SMALL
-) -> Episodes:
+) -> TrainingSamples:
     chosen = replace(chosen, augmentation=how)
-    return Episodes(manifest, photos, Draws(manifest, chosen), chosen)
+    return TrainingSamples(manifest, photos, Draws(manifest, chosen), chosen)
 
 
 def test_coarse_is_taken_before_the_merge_and_fine_without_novel_classes(manifest: Manifest, source: Source) -> None:

@@ -1,4 +1,4 @@
-"""Optimiser steps: learning rates by hand, accumulation, precision, what is no number is named, rows of metrics.csv."""
+"""Optimiser steps: learning rates by hand, accumulation, precision, NaN and infinity are named, rows of metrics.csv."""
 
 from __future__ import annotations
 
@@ -187,14 +187,18 @@ def test_a_loss_that_is_no_number_names_the_episodes(way: Way, episodes: str) ->
         stepper(net).step(raw(way), Progress(6, 50, 33, 100))
     (problem,) = raised.value.problems
     assert problem.startswith("epoch 7, step 34: loss and agm and npm")
-    assert problem.endswith(f"is no number, in the episodes: {episodes}; lower lr, set clip, or look at these images")
+    assert problem.endswith(
+        f"is NaN or infinite, in the episodes: {episodes}; lower lr, set clip, or look at these images"
+    )
     torch.testing.assert_close(net.agm.head.convs[0].weight, before["agm.head.convs.0.weight"])  # type: ignore[union-attr]
 
 
 def test_a_gradient_that_is_no_number_is_told_before_the_weights_are() -> None:
     """The square root of 0 is a number, its slope is not."""
     probe = Probe(start=0.0, gradient=math.inf)
-    with pytest.raises(OshpError, match="step 1: the gradient is no number, in the episodes: query q0, support s0; "):
+    with pytest.raises(
+        OshpError, match="step 1: the gradient is NaN or infinite, in the episodes: query q0, support s0; "
+    ):
         stepper(probe).step(raw(), FIRST)
     assert probe.decayed.item() == 0.0
 

@@ -62,7 +62,7 @@ class Checkpoint:
             "epoch": epoch if isinstance(epoch, int) else None,
             "trained_on": None if trained_on is None else f"{trained_on.name} {trained_on.version}",
             "backbone": self.card.backbone,
-            "parameters": sum(each.numel() for each in self.network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             **self.network.describe(),
             "photo_side": self.card.test_side,
             **({"changed": dict(self.changed)} if self.changed else {}),
@@ -90,33 +90,33 @@ class Checkpoint:
         Raises:
             OshpError: other classes, or another fold: classes that are novel in the manifest were met in training.
         """
-        trained_on, names = self.card.manifest, {each.id: each.name for each in manifest.classes}
+        trained_on, names = self.card.manifest, {shown.id: shown.name for shown in manifest.classes}
         if self.file is None:
             return
         if trained_on is None:
             differing = [] if self.card.count == len(manifest.dataset.labels) else [f"{self.card.count} class ids"]
         else:
-            known = {each.id: each.name for each in trained_on.classes}
+            known = {trained.id: trained.name for trained in trained_on.classes}
             differing = sorted({f"{number} {name}" for number, name in known.items() ^ names.items()})
         if differing:
             raise OshpError(
                 f"{self.file}: trained for other classes than those of {manifest.name} (one of them alone has"
                 f" {_listed(differing)}); take a checkpoint that was trained on this dataset"
             )
-        leaked = [names[each] for each in manifest.ids_of("novel") if each in self.learned]
+        leaked = [names[number] for number in manifest.ids_of("novel") if number in self.learned]
         if leaked:
             raise OshpError(
                 f"{self.file}: learned {_listed(leaked)} in training, novel in {manifest.name}: its figures would not"
                 " be of one-shot parsing; take a checkpoint of this fold, or the manifest of the checkpoint's fold"
             )
-        unknown = [names[each] for each in manifest.ids_of("base") if trained_on and each not in self.learned]
+        unknown = [names[number] for number in manifest.ids_of("base") if trained_on and number not in self.learned]
         if unknown:
             raise OshpError(
                 f"{self.file}: never learned {_listed(unknown)}, base in {manifest.name}; take one of this fold"
             )
 
 
-def build(card: Card) -> LearnedMethod:
+def build_network(card: Card) -> LearnedMethod:
     """The network that a card describes, with weights still to be filled.
 
     Raises:
@@ -139,11 +139,11 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
     """Loads a checkpoint of ours, or one that EOP-Net's authors published, on the CPU; no code in it is run.
 
     Args:
-        texts: settings of its method that are changed, such as "layout=0"; see `options.changed_at_test`.
+        texts: settings of its method that are changed, such as "layout=0"; see `settings.changed_at_test`.
 
     Raises:
-        OshpError: missing, cut off, of another format or architecture, or with numbers that are none; or what is wrong
-            with the texts.
+        OshpError: missing, cut off, of another format or architecture, or with NaN or infinite numbers; or what is
+            wrong with the texts.
     """
     try:
         if path.exists() and not path.is_file():
@@ -164,16 +164,18 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
             own = _settings(card)
         chosen, changes = _changed(card, own, texts)
         with _found_in(path):
-            network = build(chosen)
+            network = build_network(chosen)
         load_state(network, weights, path)
         learned = frozenset(card.labels.base)
     else:
         card, network = load_published(path, size, texts)
         _, changes = _changed(card, _settings(card), texts)
         learned = network.learned_classes()
-    wrong = [each for each, tensor in network.state_dict().items() if not tensor.isfinite().all()]
+    wrong = [name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()]
     if wrong:
-        raise OshpError(f"{path}: {_listed(wrong)} hold what is no number; training failed, or the file is damaged")
+        raise OshpError(
+            f"{path}: {_listed(wrong)} hold NaN or infinite numbers; training failed, or the file is damaged"
+        )
     return Checkpoint(card, network.eval(), name, digest, learned, changes)
 
 

@@ -18,13 +18,13 @@ from oshp_bench.baselines.contract import LearnedMethod, Support
 from oshp_bench.datasets.images import Mask, Photo
 from oshp_bench.errors import OshpError
 
-T = TypeVar("T")
+_Thing = TypeVar("_Thing")
 
-# Both spaces of a photo of 825x550 pixels at 256 channels take 58 MB; a support's prototypes some KB.
+# Two maps of a photo of 825x550 pixels with 256 channels at stride 4 take 58 MB; a support's prototypes some KB.
 _FEATURE_BYTES = 512 << 20
 _TASK_BYTES = 128 << 20
-# What a RuntimeError says: torch's, C++'s and CUDA's libraries', and oneDNN's, which gives no reason. Only where
-# oneDNN cannot describe a primitive it is not memory that is missing.
+# What a RuntimeError says when memory is too small: torch's, C++'s, CUDA's, and oneDNN's, which gives no reason. Where
+# oneDNN cannot *describe* a primitive, something else is wrong.
 _NO_MEMORY = re.compile(
     r"allocate memory|bad_alloc|out of memory|_ALLOC_FAILED|could not (create|execute) a (primitive(?! d)|memory )"
 )
@@ -56,9 +56,9 @@ class Pictures(Protocol):
 class NetworkMethod:
     """A network as a method of oshp-predict: uint8 [H, W] of class ids, by the argmax of `LearnedMethod.parse`.
 
-    What was encoded last and the tasks of the last supports are kept, within bounds of memory: a query is encoded
-    once for all pairs that follow each other, a support is adapted to once for all queries that it meets. Nothing that
-    is kept depends on which episodes came before, so predictions do not either, to the last bit.
+    The latest features and tasks are kept, within a bound on memory: a query is encoded once for all of its pairs that
+    follow each other, and a support is adapted to once for all queries that it meets. Nothing that is kept depends on
+    earlier episodes, so predictions do not either, to the last bit.
 
     Args:
         network: put into evaluation mode; its device is where everything is computed.
@@ -130,14 +130,14 @@ class NetworkMethod:
         return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-class _Kept(Generic[T]):
+class _Kept(Generic[_Thing]):
     """Things by key: the last one, and of those before it as many as their tensors fit these bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._things: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
+        self._things: OrderedDict[Hashable, tuple[_Thing, int]] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, key: Hashable, make: Callable[[], _Thing]) -> _Thing:
         if key not in self._things:
             thing = make()
             self._things[key] = thing, _tensor_bytes(thing)

@@ -8,7 +8,7 @@ from typing import Any
 
 from oshp_bench.errors import OshpError
 
-# The axis that a table's numbers stand over; what only says where a row stands is no number to draw.
+# The column that is the horizontal axis of a table; the columns that only say where a row stands are not drawn.
 _AXES = {"metrics": "step", "validation": "epoch"}
 _PLACES = ("stage", "epoch", "at_epoch", "step")
 

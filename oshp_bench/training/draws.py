@@ -31,9 +31,9 @@ class Draws:
 
     k-way: every query of Q_train, with any support of S_train; or, where the method wants a support for each class,
     with one for every base class that the query shows, drawn from those that hold it. 1-way: every base class with the
-    queries that hold it, the first `queries_per_class` of Q_train, and any support that holds it. The list is gone
-    through in an order that is shuffled anew at every passage. An epoch has whole batches alone, and goes on where the
-    last one stopped, so no episode is left out of a passage.
+    queries that hold it, the first `queries_per_class` of Q_train, and any support that holds it. The order of
+    the list is shuffled anew every time that it has been used up. An epoch has only whole batches and continues where
+    the last one stopped, so that every episode is used once before any is used again.
 
     Raises:
         OshpError: the manifest does not know the classes of its training images, none of them serves, or too few to

@@ -13,7 +13,7 @@ _DEAD_WORKER = "DataLoader worker"
 
 
 @contextmanager
-def explained(settings: TrainSettings) -> Iterator[None]:
+def faults_explained(settings: TrainSettings) -> Iterator[None]:
     """Turns too little memory, and the sudden death of a worker, into an OshpError that says which settings help."""
     try:
         yield

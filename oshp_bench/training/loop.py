@@ -23,11 +23,11 @@ from oshp_bench.episodes.episodes import ImageCache
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
 from oshp_bench.training.draws import Draws
-from oshp_bench.training.faults import explained
+from oshp_bench.training.faults import faults_explained
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.photos import TrainingPhotos
 from oshp_bench.training.run_folder import RunFolder
-from oshp_bench.training.samples import Episodes, batches
+from oshp_bench.training.samples import TrainingSamples, batches
 from oshp_bench.training.settings import TrainSettings
 from oshp_bench.training.step_log import StepLog
 from oshp_bench.training.stepper import Stepper
@@ -80,9 +80,9 @@ def train(run: Run) -> Outcome:
     """Trains to the end, from where the folder's last state stands.
 
     Raises:
-        OshpError: a loss that is no number, too little memory, or a folder of another run.
+        OshpError: a loss is NaN or infinite, memory is too small, or the folder is another run's.
     """
-    with explained(run.settings):
+    with faults_explained(run.settings):
         return _train(run)
 
 
@@ -100,14 +100,14 @@ def _train(run: Run) -> Outcome:
     elif processes.first:
         folder.begin()
     epilogue = _Epilogue(run, network, Best(0, None) if saved is None else Best(*saved["best"]))
-    episodes = Episodes(run.manifest, run.photos, run.draws, settings)
+    samples = TrainingSamples(run.manifest, run.photos, run.draws, settings)
     steps = len(run.draws) // settings.batch
     for stage in range(0 if saved is None else saved["stage"], network.stages):
         stepper, first = Stepper(settings, processes, network, stage), 0
         if saved is not None and saved["stage"] == stage:
             stepper.load_state(saved["stepper"])
             first = saved["epoch"]
-        stream = batches(episodes, _places(first, settings, steps, processes), settings.workers, processes.device)
+        stream = batches(samples, _places(first, settings, steps, processes), settings.workers, processes.device)
         log = StepLog(processes.first, Progress(first, settings.epochs, first * steps, settings.epochs * steps, stage))
         for epoch in range(first, settings.epochs):
             # A function of the epoch, so that a run that goes on meets the same random numbers.
@@ -157,7 +157,7 @@ def _card(run: Run, network: LearnedMethod, epoch: int, found: Validation | None
             "settings": as_table(settings),
             "epoch": epoch,
             "validation": None if found is None else dict(found.figures),
-            "parameters": sum(each.numel() for each in network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
         },
         architecture=next(architectures, None),
     )

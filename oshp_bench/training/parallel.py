@@ -39,7 +39,7 @@ class Processes:
         return self.rank == 0
 
     def check(self, batch: int, accumulate: int) -> None:
-        """Refuses a batch that does not go up.
+        """Refuses a batch that does not divide evenly.
 
         Raises:
             OshpError: it cannot be cut into equal parts.
@@ -52,20 +52,21 @@ class Processes:
 
     def share(self, batch: int) -> range:
         """The places in a batch that are this process's; in order of rank the shares are the batch."""
-        each = batch // self.world
-        return range(self.rank * each, (self.rank + 1) * each)
+        size = batch // self.world
+        return range(self.rank * size, (self.rank + 1) * size)
 
     def wrapped(self, network: nn.Module, learns_batch_norm: bool) -> nn.Module:
         """The network as it is called in training, so that all processes take the same step.
 
-        Batch norm looks at the whole batch in backbones on GPUs. Everywhere else it looks at the process's share, as
-        heads run once for every class of a support, here more often than there, and cannot wait for each other.
+        On GPUs batch norm in backbones uses the statistics of the whole batch. Everywhere else it uses those of the
+        process's share: heads run once for every class of a support, so processes run them a different number of times
+        and cannot wait for each other.
         """
         if self.world == 1:
             return network
         if self.device.type == "cuda" and learns_batch_norm:
-            for each in [each for each in network.modules() if isinstance(each, Backbone)]:
-                nn.SyncBatchNorm.convert_sync_batchnorm(each)  # type: ignore[no-untyped-call]
+            for backbone in [module for module in network.modules() if isinstance(module, Backbone)]:
+                nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # type: ignore[no-untyped-call]
         # A class head takes no part where no support of a process shows a class.
         return DistributedDataParallel(network, find_unused_parameters=True)
 

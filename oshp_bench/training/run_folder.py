@@ -101,7 +101,7 @@ class RunFolder:
         """Adds a row to "metrics" or "validation" and writes the table."""
         rows = self._rows[table]
         rows.append(dict(row))
-        columns = dict.fromkeys(name for each in rows for name in each)
+        columns = dict.fromkeys(name for written in rows for name in written)
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -138,4 +138,4 @@ class RunFolder:
         theirs = parsed(read_toml(settings), str(settings))
         # Who makes the samples does not change them.
         differing = differences(replace(theirs, workers=self._settings.workers), self._settings)
-        raise_problems(f"{settings}: in the run there {each}; choose another folder" for each in differing)
+        raise_problems(f"{settings}: in the run there {difference}; choose another folder" for difference in differing)

@@ -41,8 +41,8 @@ class Sample:
     coarse: Mask
 
 
-class Episodes:
-    """Augmented training episodes by (epoch, index); whoever asks, and in which order, changes nothing."""
+class TrainingSamples:
+    """Augmented training episodes by (epoch, index); they do not depend on which process asks, nor in which order."""
 
     def __init__(self, manifest: Manifest, photos: TrainingPhotos, draws: Draws, settings: TrainSettings) -> None:
         self._photos = photos
@@ -81,7 +81,7 @@ def augmented(photo: Photo, mask: Mask, how: Augmentation, numbers: list[float])
     """
     flip, *scales, top, left = numbers
     low, high = how.scale
-    scale_y, scale_x = (low + (high - low) * each for each in (scales[0], scales[0 if how.one_scale else 1]))
+    scale_y, scale_x = (low + (high - low) * part for part in (scales[0], scales[0 if how.one_scale else 1]))
     height, width = mask.shape
     fitted_height, fitted_width = _fitted(height, width, how)
     rows = _window(max(1, round(fitted_height * scale_y)), how.crop, top)
@@ -183,20 +183,20 @@ def collated(episodes: list[tuple[Draw, Sample, list[Sample]]]) -> RawBatch:
 
 
 class _Batches(Dataset[RawBatch | OshpError]):
-    """Batches by the places of their episodes. A bad file comes back as the error that a worker would garble."""
+    """Batches by the places of their episodes. An error is returned, as a worker would garble what it raises."""
 
-    def __init__(self, episodes: Episodes) -> None:
-        self._episodes = episodes
+    def __init__(self, samples: TrainingSamples) -> None:
+        self._samples = samples
 
     def __getitem__(self, places: list[tuple[int, int]]) -> RawBatch | OshpError:
         try:
-            return collated([self._episodes[place] for place in places])
+            return collated([self._samples[place] for place in places])
         except OshpError as error:
             return error
 
 
 def batches(
-    episodes: Episodes, places: Iterable[list[tuple[int, int]]], workers: int, device: torch.device
+    samples: TrainingSamples, places: Iterable[list[tuple[int, int]]], workers: int, device: torch.device
 ) -> Iterator[RawBatch]:
     """Loads batches in order, each given by the (epoch, index) of its episodes.
 
@@ -204,7 +204,7 @@ def batches(
         OshpError: a photo or mask that cannot be used.
     """
     loader = DataLoader(
-        _Batches(episodes),
+        _Batches(samples),
         sampler=places,
         batch_size=None,
         num_workers=workers,

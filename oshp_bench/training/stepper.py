@@ -34,10 +34,10 @@ class Stepper:
         self._network = network
         network.stage = stage
         self._groups = network.parameter_groups(stage)
-        self._parameters = [each for group in self._groups for each in group.parameters]
+        self._parameters = [parameter for group in self._groups for parameter in group.parameters]
         self._optimiser = self._new_optimiser()
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "float16")
-        self._norms = [each for each in network.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+        self._norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         self._together = processes.wrapped(network, learns_batch_norm=not settings.freeze_batch_norm)
 
     def step(self, batch: RawBatch, progress: Progress) -> dict[str, float]:
@@ -47,7 +47,7 @@ class Stepper:
             The mean losses of the whole batch, their sum "loss", the learning rate, and what the method logs.
 
         Raises:
-            OshpError: a loss or gradient that is no number.
+            OshpError: a loss or gradient is NaN or infinite.
         """
         settings = self._settings
         lr = self._schedule(progress)
@@ -93,7 +93,7 @@ class Stepper:
 
     def _cut_gradients(self, batch: RawBatch, progress: Progress) -> None:
         self._scaler.unscale_(self._optimiser)
-        norm = nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         # In float16 gradients may be too large: the scaler leaves such a step out and scales less.
         if not self._scaler.is_enabled():
             self._check_finite({"the gradient": float(norm)}, batch, progress)
@@ -140,8 +140,8 @@ class Stepper:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise OshpError(
-                f"epoch {progress.epoch + 1}, step {progress.step + 1}: {' and '.join(wrong)} is no number, in the"
-                f" episodes: {_named(batch)}; lower lr, set clip, or look at these images"
+                f"epoch {progress.epoch + 1}, step {progress.step + 1}: {' and '.join(wrong)} is NaN or infinite, in"
+                f" the episodes: {_named(batch)}; lower lr, set clip, or look at these images"
             )
 
 

@@ -52,7 +52,7 @@ def validation_pairs(manifest: Manifest, most: int | None) -> Pairs:
     if most is None or most >= len(pairs):
         return pairs
     chosen = np.linspace(0, len(pairs) - 1, most).round().astype(int).tolist()
-    return Pairs(*(tuple(getattr(pairs, each.name)[index] for index in chosen) for each in fields(pairs)))
+    return Pairs(*(tuple(getattr(pairs, column.name)[index] for index in chosen) for column in fields(pairs)))
 
 
 def validate(method: NetworkMethod, manifest: Manifest, pairs: Pairs, images: ImageCache, way: Way) -> Validation:
@@ -66,7 +66,7 @@ def validate(method: NetworkMethod, manifest: Manifest, pairs: Pairs, images: Im
         if episode.index in shown:
             rows.append(_row(episode, truth, prediction))
     result = score_matrices(manifest, accumulator.matrices(), pairs=pairs, resampling=Resampling(0))
-    figures = {name: each.value for name, each in result.figures.items() if each.value is not None}
+    figures = {name: figure.value for name, figure in result.figures.items() if figure.value is not None}
     return Validation(figures, f"{way}way/base_miou", rows)
 
 

@@ -11,7 +11,7 @@ from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
     from oshp_bench.baselines.backbones.layers import Backbone
-    from oshp_bench.baselines.backbones.vgg16 import Layout as VGGLayout
+    from oshp_bench.baselines.backbones.vgg16 import VGGLayout
     from oshp_bench.baselines.backbones.xception65 import Depth
 
 # What begins the name of a backbone of the transformers library.

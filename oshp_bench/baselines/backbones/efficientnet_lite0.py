@@ -48,7 +48,7 @@ class SameConv(nn.Conv2d):
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         if stride > 1:
             missing = [max(0, (-(-side // stride) - 1) * stride + kernel - side) for side in features.shape[2:]]
-            features = functional.pad(features, [each for m in reversed(missing) for each in (m // 2, m - m // 2)])
+            features = functional.pad(features, [part for m in reversed(missing) for part in (m // 2, m - m // 2)])
         return super().forward(features)
 
 

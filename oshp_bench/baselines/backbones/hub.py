@@ -174,7 +174,7 @@ def _shell(table: Mapping[str, Any]) -> tuple[Any, Any]:
     config.set_output_features_output_indices(config.stage_names[1:], None)
     with torch.device("meta"):
         shell = _auto("AutoBackbone").from_config(config, trust_remote_code=False).eval()
-    parameters = sum(each.numel() for each in shell.parameters())
+    parameters = sum(parameter.numel() for parameter in shell.parameters())
     if parameters > _MOST_PARAMETERS:
         raise OshpError(f"the configuration has {parameters:,} parameters; {_MOST_PARAMETERS:,} at most work")
     return config, shell
@@ -195,7 +195,7 @@ def _levels(config: Any, shell: Any) -> dict[str, Level]:
 def _numbers(table: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for name, value in table.items():
         values = value if isinstance(value, list | tuple) else [value]
-        yield from ((name, each) for each in values if isinstance(each, int))
+        yield from ((name, number) for number in values if isinstance(number, int))
 
 
 def _auto(name: str) -> Any:

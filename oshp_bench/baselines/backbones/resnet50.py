@@ -106,7 +106,9 @@ class ResNet50(Backbone):
 def _stem(deep: bool) -> nn.Sequential:
     """[N, 3, H, W] -> [N, 64 (128 if deep), ceil(H / 4), ceil(W / 4)]."""
     if deep:
-        convs = [nn.Conv2d(each, out, 3, s, 1, bias=False) for each, out, s in ((3, 64, 2), (64, 64, 1), (64, 128, 1))]
+        convs = [
+            nn.Conv2d(inputs, out, 3, s, 1, bias=False) for inputs, out, s in ((3, 64, 2), (64, 64, 1), (64, 128, 1))
+        ]
     else:
         convs = [nn.Conv2d(3, 64, 7, 2, 3, bias=False)]
     layers = [layer for conv in convs for layer in (conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))]

@@ -24,7 +24,7 @@ _WIDTH = 512
 # The channels of every convolution, block by block.
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
-Layout = Literal["panet", "sg-one", "fcn8s"]
+VGGLayout = Literal["panet", "sg-one", "fcn8s"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _Layout:
         return nn.MaxPool2d(2, 2, ceil_mode=True) if self.kernel == 2 else nn.MaxPool2d(3, 2, 1)
 
 
-_LAYOUTS: dict[Layout, _Layout] = {
+_LAYOUTS: dict[VGGLayout, _Layout] = {
     "panet": _Layout(3, (4,), {5: (2, 2, 2)}, last_relu=False),
     "sg-one": _Layout(3, (4, 5), {}),
     "fcn8s": _Layout(2, (), {4: (1, 1, 2), 5: (2, 4, 4)}),
@@ -68,7 +68,7 @@ class VGG16(Backbone):
     stride = 8
     levels = {f"conv{number}": Level(widths[-1], min(2**number, 8)) for number, widths in enumerate(_BLOCKS, 1)}
 
-    def __init__(self, layout: Layout = "panet", width: int = _WIDTH) -> None:
+    def __init__(self, layout: VGGLayout = "panet", width: int = _WIDTH) -> None:
         super().__init__()
         self.width = width
         how = _LAYOUTS[layout]

@@ -47,9 +47,9 @@ def to_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 def present_classes(masks: Tensor) -> Tensor:
     """The classes of every mask [N, h, w], ascending, without background: int64 [N, K], EMPTY-padded, K >= 1."""
-    found = [[each for each in mask.unique().tolist() if each not in (0, IGNORE)] for mask in masks]
+    found = [[number for number in mask.unique().tolist() if number not in (0, IGNORE)] for mask in masks]
     most = max(1, *map(len, found))
-    return torch.tensor([each + [EMPTY] * (most - len(each)) for each in found], device=masks.device)
+    return torch.tensor([numbers + [EMPTY] * (most - len(numbers)) for numbers in found], device=masks.device)
 
 
 def asked_classes(batch: Batch, size: tuple[int, int]) -> Tensor:

@@ -1,8 +1,7 @@
 """Activations that training computes again in the backward pass instead of keeping them.
 
-Of the maps that a network keeps for its backward pass most are what batch norm, ReLU and other cheap layers wrote for
-the next convolution. Computing those again costs little, and no convolution runs twice. `recompute` switches it on for
-a whole network; its Chains then do it.
+Most of the maps that a network keeps for its backward pass are the outputs of batch norm, ReLU and other cheap layers.
+Computing those again costs little; no convolution runs twice. `recompute` switches this on for all Chains of a network.
 
 torch.utils.checkpoint can do the same (selective checkpoint contexts that save convolutions), but its Python for each
 operation costs a training step of small networks on a CPU about 10 % of its time.
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-Function = Callable[..., Tensor]
+_Function = Callable[..., Tensor]
 # The attribute of modules that recompute.
 _MARK = "recomputes"
 
@@ -52,13 +51,13 @@ class Chain(nn.Sequential):
         return _applied((_same, *layers[start:]), features)
 
 
-def recomputed(layers: Sequence[Function], *inputs: Tensor) -> Tensor:
+def recomputed(layers: Sequence[_Function], *inputs: Tensor) -> Tensor:
     """Applies layers, and keeps of all their activations the inputs alone.
 
     A convolution at the end is not applied again, as nothing needs its output. Layers may not draw random numbers.
 
     Args:
-        layers: the first takes the inputs, each other what the one before it gave.
+        layers: the first takes the inputs, every other one the output of the one before it.
     """
     if not torch.is_grad_enabled():
         return _applied(layers, *inputs)
@@ -72,9 +71,9 @@ class _Enough(Exception):
 
 
 class _Again:
-    """What autograd would keep of some layers: dropped by number, and given again by number."""
+    """The tensors that autograd would keep of some layers: dropped, and computed again when one is asked for."""
 
-    def __init__(self, layers: Sequence[Function], inputs: Sequence[Tensor]) -> None:
+    def __init__(self, layers: Sequence[_Function], inputs: Sequence[Tensor]) -> None:
         self._layers = layers
         self._inputs = inputs
         self._dropped = 0
@@ -112,7 +111,7 @@ class _Again:
 
 
 @contextmanager
-def _unlearning(layers: Sequence[Function]) -> Iterator[None]:
+def _unlearning(layers: Sequence[_Function]) -> Iterator[None]:
     """Keeps batch norm from learning a batch twice."""
     norms = [layer for layer in layers if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     learned = [dict(norm.named_buffers(recurse=False)) for norm in norms]
@@ -136,7 +135,7 @@ def _leaves(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
             yield layer
 
 
-def _applied(layers: Sequence[Function], *inputs: Tensor) -> Tensor:
+def _applied(layers: Sequence[_Function], *inputs: Tensor) -> Tensor:
     first, *others = layers
     out = first(*inputs)
     for layer in others:
