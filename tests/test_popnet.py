@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from oshp_bench.baselines.contract import Labels, Progress, Support
-from oshp_bench.baselines.pieces.prototypes import Prototypes
+from oshp_bench.baselines.pieces.prototypes import EMPTY, Prototypes
 from oshp_bench.baselines.popnet import POPNet, POPNetSettings, Task
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
@@ -96,6 +96,21 @@ def test_the_second_stage_parses_background_by_the_mean_over_all_class_ids() -> 
     query = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
     logits = made.npm_logits(query, Task(prototypes, torch.tensor([[2]])), (1, 1))
     torch.testing.assert_close(logits.flatten(), torch.tensor([10.0, -10.0, 20.0]))
+
+
+def test_without_absent_classes_a_support_is_parsed_by_those_that_it_shows() -> None:
+    """Two supports, one with two classes and one with a single one: its empty slot changes nothing and wins nowhere."""
+    made = network(settings=POPNetSettings(absent=False)).eval()
+    features = torch.rand(2, made.backbone.width, 8, 8)
+    mask = torch.full((2, 8, 8), 2)
+    mask[0, :, 4:] = 5
+    both = made.task(features, mask, torch.tensor([[2, 5], [2, EMPTY]]), fresh=True)
+    alone = made.task(features[1:], mask[1:], torch.tensor([[2]]), fresh=True)
+    assert both.prototypes.ranked.tolist() == [[True, True], [True, False]]
+    for logits in (made.agm_logits, made.npm_logits):
+        expected = logits(features[1:], alone, (8, 8))
+        torch.testing.assert_close(logits(features, both, (8, 8))[1:, :2], expected)
+    assert (made.npm_logits(features, both, (8, 8))[1, 2] == -torch.inf).all()
 
 
 def test_a_class_of_another_sample_keeps_no_similarity_in_training() -> None:

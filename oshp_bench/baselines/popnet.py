@@ -17,8 +17,10 @@ from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, ParameterGroup, Progress, Support
+from oshp_bench.baselines.pieces.heads import ranked_logits
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import (
+    EMPTY,
     Prototypes,
     asked_classes,
     channels,
@@ -49,6 +51,9 @@ class POPNetSettings:
     """Number of first epochs of the second stage that use static prototypes."""
     weight_shift: bool = True
     """The weight of AGM's loss falls from 1 to 0 over the second stage; without it it is 1/2."""
+    absent: bool = True
+    """k-way: classes that the support lacks have a channel, too, with similarity 0, as in the authors' code. Without
+    them a step costs a third to a half."""
     residual: bool = False
     """1-way: AGM adds the features to the attended ones, as it always does k-way."""
     recompute: bool = True
@@ -61,8 +66,8 @@ class POPNetSettings:
 
 # The episodes of a preset are shared by both stages. So few steps need prototypes that follow the features at once.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "cpu": {"epochs": 12, "model": {"alpha": 0.9, "warm_up": 1}},
-    "quick": {"epochs": 7, "model": {"alpha": 0.9, "warm_up": 1, "recompute": False}},
+    "cpu": {"epochs": 12, "model": {"alpha": 0.9, "warm_up": 1, "absent": False}},
+    "quick": {"epochs": 7, "model": {"alpha": 0.9, "warm_up": 1, "absent": False, "recompute": False}},
 }
 
 
@@ -71,7 +76,7 @@ class Task:
     """What N supports ask for.
 
     Attributes:
-        prototypes: k-way of every class id below `count`, 1-way of the targets.
+        prototypes: k-way of every class id below `count`, or of the asked ones; 1-way of the targets.
         asked: int64 [N, K]: the classes to parse, EMPTY-padded.
     """
 
@@ -153,19 +158,20 @@ class POPNet(LearnedMethod):
             asked: int64 [N, K] class ids, EMPTY-padded.
             fresh: warm-up: static prototypes are used.
         """
-        ids = every_class(asked, self.labels.count) if self.ways == ("k",) else asked
+        ids = every_class(asked, self.labels.count) if self.ways == ("k",) and self.settings.absent else asked
         static, present = pooled(support, class_weights(mask, ids))
         vectors, present = self.memory(static, present, ids, fresh)
-        return Task(Prototypes(ids, vectors, present, torch.ones_like(present)), asked)
+        return Task(Prototypes(ids, vectors, present, ids != EMPTY), asked)
 
     def agm_logits(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
         """What AGM says of background and of every class with a channel: [N, 1 + K, *size]."""
         attention = similarity(query, task.prototypes.vectors)
-        return upsampled(self.agm(query, attention, task.prototypes), size)
+        return ranked_logits(self.agm(query, attention, task.prototypes), task.prototypes, size)
 
     def npm_logits(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
         """What NPM says, as agm_logits."""
-        return upsampled(self.npm(similarity(query, task.prototypes.vectors), task.prototypes), size)
+        logits: Tensor = self.npm(similarity(query, task.prototypes.vectors), task.prototypes)
+        return ranked_logits(logits, task.prototypes, size)
 
     def adapt(self, support: Support) -> Task:
         """Prototypes of one support.

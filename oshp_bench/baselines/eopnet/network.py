@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.coarse import COARSE_IDS, HUMAN, CoarseSpace
 from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetSettings
-from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast
+from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast, ranked_logits
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.memory import MomentumPrototypes, StaticPrototypes
 from oshp_bench.baselines.pieces.prototypes import (
@@ -162,13 +161,13 @@ class EOPNet(LearnedMethod):
         """What AGM says of background and every slot: [N, 1 + K, *size]; -inf for what takes no part."""
         assert self.agm is not None
         attention = similarity(query.fine, task.fine.vectors)  # (4)
-        return _at_image_size(self.agm(query.fine, attention, task.fine), task.fine, size)
+        return ranked_logits(self.agm(query.fine, attention, task.fine), task.fine, size)
 
     def npm_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         """What NPM says, as agm_logits."""
         assert self.npm is not None
         attention = similarity(query.fine, task.fine.vectors)  # (4)
-        return _at_image_size(self.npm(attention, task.fine), task.fine, size)
+        return ranked_logits(self.npm(attention, task.fine), task.fine, size)
 
     def coarse_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         """What the coarse space says of background and human: [N, 2, *size]."""
@@ -262,9 +261,3 @@ class EOPNet(LearnedMethod):
 
 def _grid(features: SpaceFeatures) -> tuple[int, int]:
     return features.fine.shape[2], features.fine.shape[3]
-
-
-def _at_image_size(logits: Tensor, classes: Prototypes, size: tuple[int, int]) -> Tensor:
-    """Only afterwards -inf: a bilinear weight of 0 would make it NaN."""
-    out = functional.pad(classes.ranked, (1, 0), value=True)
-    return upsampled(logits, size).masked_fill(~out[:, :, None, None], -torch.inf)

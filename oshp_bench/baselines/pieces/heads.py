@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import SeparableConv, kaiming
+from oshp_bench.baselines.backbones.layers import SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.pieces.prototypes import Prototypes, similarity
 from oshp_bench.baselines.pieces.recompute import recomputed, recomputes
 
@@ -116,6 +117,13 @@ class NearestPrototype(nn.Module):
     def scaled(self, logits: Tensor) -> Tensor:
         """The logits times the learned factor, if there is one."""
         return logits if self.scaler is None else logits * self.scaler
+
+
+def ranked_logits(logits: Tensor, classes: Prototypes, size: tuple[int, int]) -> Tensor:
+    """Logits of background and of every slot, [N, 1 + K, h, w], at image size; -inf for a slot that is not ranked."""
+    out = functional.pad(classes.ranked, (1, 0), value=True)
+    # Only afterwards -inf: a bilinear weight of 0 would make it NaN.
+    return upsampled(logits, size).masked_fill(~out[:, :, None, None], -torch.inf)
 
 
 def mean_over(maps: Tensor, chosen: Tensor) -> Tensor:
