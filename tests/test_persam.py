@@ -16,7 +16,7 @@ from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.sam import SIZES, Sam
 from oshp_bench.baselines.contract import Labels, Support
 from oshp_bench.baselines.persam.decoder import Prompts, decoded
-from oshp_bench.baselines.persam.method import Frame, PerSAM, box_of, dice, fitted_weights, focal, weighted
+from oshp_bench.baselines.persam.method import PerSAM, Placement, box_of, dice, fitted_weights, focal, weighted
 from oshp_bench.baselines.persam.settings import PerSAMSettings
 from oshp_bench.errors import OshpError
 
@@ -152,7 +152,7 @@ def test_points_are_the_most_and_the_least_similar_pixel() -> None:
     made = method()
     similar = torch.zeros(128, 64)
     similar[1, 3], similar[100, 60] = 1.0, -1.0
-    frame = Frame(256, (256, 128), (128, 64))
+    frame = Placement(256, (256, 128), (128, 64))
     prompts = made.prompts(similar, frame, negative=True)
     assert prompts.points.tolist() == [[6.0, 2.0], [120.0, 200.0]] and prompts.positive.tolist() == [1, 0]
     assert made.prompts(similar, frame, negative=False).points.tolist() == [[6.0, 2.0]]

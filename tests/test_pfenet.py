@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import upsampled
 from oshp_bench.baselines.contract import Labels, Progress, Support
-from oshp_bench.baselines.pfenet import PFENet, PFENetSettings, Task, priors
+from oshp_bench.baselines.pfenet import ObjectFeatures, PFENet, PFENetSettings, priors
 from oshp_bench.errors import OshpError
 
 START = Progress(0, 1, 0, 1)
@@ -30,7 +30,7 @@ def support_of(net: PFENet, whole: Tensor, target: int, image: Tensor) -> Suppor
 
 
 def prior_of(rows: list[list[float]], everywhere: bool, high: Tensor) -> list[float]:
-    task = Task(torch.zeros(1, 4, 1, 1), (torch.tensor(rows).view(-1, 2),), (everywhere,))
+    task = ObjectFeatures(torch.zeros(1, 4, 1, 1), (torch.tensor(rows).view(-1, 2),), (everywhere,))
     return priors(task, high).flatten().tolist()
 
 

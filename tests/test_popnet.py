@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from oshp_bench.baselines.contract import Labels, Progress, Support
 from oshp_bench.baselines.pieces.prototypes import EMPTY, Prototypes
-from oshp_bench.baselines.popnet import POPNet, POPNetSettings, Task
+from oshp_bench.baselines.popnet import ClassPrototypes, POPNet, POPNetSettings
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 
@@ -94,7 +94,7 @@ def test_the_second_stage_parses_background_by_the_mean_over_all_class_ids() -> 
         ranked=torch.ones(1, 2, dtype=torch.bool),
     )
     query = torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
-    logits = made.npm_logits(query, Task(prototypes, torch.tensor([[2]])), (1, 1))
+    logits = made.npm_logits(query, ClassPrototypes(prototypes, torch.tensor([[2]])), (1, 1))
     torch.testing.assert_close(logits.flatten(), torch.tensor([10.0, -10.0, 20.0]))
 
 
@@ -171,7 +171,7 @@ def test_the_weight_of_agm_falls_over_the_second_stage() -> None:
 
 def test_a_class_without_a_row_is_refused() -> None:
     made = network().eval()
-    with pytest.raises(OshpError, match=f"class {COUNT} is asked for, but this POPNet knows class ids below {COUNT}"):
+    with pytest.raises(OshpError, match=f"class {COUNT} is asked for, but this network knows class ids below {COUNT}"):
         made.adapt(support(made, blocks(COUNT, 0), COUNT))
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.vgg16 import VGG16
 from oshp_bench.baselines.contract import Batch, Progress
-from oshp_bench.baselines.sg_one import Features, SGOne, SGOneSettings, Task
+from oshp_bench.baselines.sg_one import BranchFeatures, Representatives, SGOne, SGOneSettings
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -43,15 +43,15 @@ def test_each_class_is_parsed_alone_and_background_is_the_mean_of_their_votes() 
     net = method()
     counting(net)
     # One cell; its guidance (3, 4) has cosines 0.6, 0.8 and 1 with the classes', its segmentation is 10 and 0.
-    query = Features(
+    query = BranchFeatures(
         torch.tensor([3.0, 4.0]).view(1, 2, 1, 1), functional.pad(torch.tensor([10.0]), (0, 127)).view(1, 128, 1, 1)
     )
     vectors = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [0.3, 0.4]]])
     yes = torch.ones(1, 3, dtype=torch.bool)
-    logits = net.logits(query, Task(vectors, yes, yes))
+    logits = net.logits(query, Representatives(vectors, yes, yes))
     # Guided by 6, 8 and 10: background is the mean of -3, -5 and -7.
     assert logits.flatten().tolist() == pytest.approx([-5, 12, 16, 20], rel=1e-5)
-    two = net.logits(query, Task(vectors, yes, torch.tensor([[True, True, False]])))
+    two = net.logits(query, Representatives(vectors, yes, torch.tensor([[True, True, False]])))
     assert two.flatten()[:3].tolist() == pytest.approx([-4, 12, 16], rel=1e-5)
 
 

@@ -84,7 +84,7 @@ Depths = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Task:
+class ImprintedRows:
     """An imprinted classifier.
 
     Attributes:
@@ -161,7 +161,7 @@ class AMP(LearnedMethod):
             return functional.interpolate(logits, size, mode="nearest")
         return upsampled(logits, size)
 
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> ImprintedRows:
         """Imprints the support, section 3.2: one row for every novel class asked for, all at once."""
         novel = tuple(label for label in support.classes if label not in self._base)
         ids = (*self._base, *novel)
@@ -170,9 +170,9 @@ class AMP(LearnedMethod):
         rows, shown = imprinted(self.rows(), support.features, labels, *how)
         old, asked = 1 + len(self._base), tuple(1 + ids.index(label) for label in support.classes)
         empty = torch.tensor([number >= old for number in asked], device=shown.device) & ~shown[list(asked)]
-        return Task(rows, tuple(range(old, 1 + len(ids))), asked, empty)
+        return ImprintedRows(rows, tuple(range(old, 1 + len(ids))), asked, empty)
 
-    def parse(self, query: Depths, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: Depths, task: ImprintedRows, size: tuple[int, int]) -> Tensor:
         """Logits of the rows asked for; background is the best of all others.
 
         A novel class without a pixel in the support has no row: it scores -inf.
@@ -184,7 +184,7 @@ class AMP(LearnedMethod):
         rest = [0, *(row for row in others if row not in task.asked)]
         return torch.cat((logits[rest].amax(0, keepdim=True), asked))
 
-    def refined(self, query: Depths, task: Task, size: tuple[int, int]) -> tuple[Tensor, Depths, Depths]:
+    def refined(self, query: Depths, task: ImprintedRows, size: tuple[int, int]) -> tuple[Tensor, Depths, Depths]:
         """Imprints the query: its sure novel pixels, all else as background; then the whole of it as background.
 
         Returns:

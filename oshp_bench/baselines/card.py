@@ -13,7 +13,7 @@ from oshp_bench.manifest import Manifest, OshpClass
 from oshp_bench.manifest.model import ROLES
 from oshp_bench.untrusted import Reader, shown
 
-FORMAT = "oshp-checkpoint/1"
+CARD_FORMAT = "oshp-checkpoint/1"
 # Wider networks would not fit the memory that reading a small file may take.
 _MOST_WIDTH = 1024
 
@@ -78,8 +78,8 @@ def read_card(document: Any, origin: str) -> Card:
     Raises:
         OshpError: everything that is wrong with it.
     """
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise OshpError(f'{origin}: no checkpoint (its "format" is not "{FORMAT}")')
+    if not isinstance(document, dict) or document.get("format") != CARD_FORMAT:
+        raise OshpError(f'{origin}: no checkpoint (its "format" is not "{CARD_FORMAT}")')
     reader = Reader(document, origin)
     way = reader.text("way")
     reader.wrong_if(way not in ("k", "1"), f"way {shown(way)} is neither k nor 1")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.weights import MAX_BYTES, load_state
-from oshp_bench.baselines.card import FORMAT, Card, read_card
+from oshp_bench.baselines.card import CARD_FORMAT, Card, read_card
 from oshp_bench.baselines.contract import LearnedMethod
 from oshp_bench.baselines.eopnet.published import load_published
 from oshp_bench.baselines.registry import network_class
@@ -128,7 +128,7 @@ def build_network(card: Card) -> LearnedMethod:
 
 def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
     """Writes weights and card, whole or not at all; the same give the same bytes."""
-    about = {"format": FORMAT, "made_by": f"oshp-bench {__version__}", **as_table(card)}
+    about = {"format": CARD_FORMAT, "made_by": f"oshp-bench {__version__}", **as_table(card)}
     if card.architecture is None:
         del about["architecture"]
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.episodes.episodes import WAYS, Way
+from oshp_bench.errors import OshpError
 
 # How many supports a k-way training episode has: one, or one for each class that its query shows.
 Supports = Literal["one", "each class"]
@@ -28,6 +29,19 @@ class Labels:
 
     count: int
     base: tuple[int, ...] = ()
+
+    def check(self, classes: Collection[int]) -> None:
+        """Refuses classes of another dataset.
+
+        Raises:
+            OshpError: a network with a row for each of our ids has none for one of these classes.
+        """
+        most = max(classes)
+        if most >= self.count:
+            raise OshpError(
+                f"class {most} is asked for, but this network knows class ids below {self.count} alone;"
+                " take a checkpoint of this dataset"
+            )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.settings import Range, at_test, outside
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import raise_problems
 
 # The rows of a classifier of one target.
 _BACKGROUND, _TARGET = 0, 1
@@ -46,14 +46,14 @@ class FineTuningSettings:
 
 
 @dataclass(frozen=True)
-class Task:
+class TunedHead:
     """A fine-tuned copy of the head, and the row of its classifier that is the target's."""
 
-    head: Head
+    head: LastLayers
     row: int
 
 
-class Head(nn.Module):
+class LastLayers(nn.Module):
     """The last two convolutional layers, separable as the decoder of DeepLabV3+ has them, and the classifier."""
 
     def __init__(self, width: int, rows: int) -> None:
@@ -93,7 +93,7 @@ class FineTuning(LearnedMethod):
         self.labels = labels
         self.settings = settings
         self.backbone = backbone
-        self.head = Head(backbone.width, labels.count if settings.pretraining == "classes" else 2)
+        self.head = LastLayers(backbone.width, labels.count if settings.pretraining == "classes" else 2)
 
     def encode(self, images: Tensor) -> Tensor:
         """What no fine-tuning changes: the features below the head, [N, C, h, w]."""
@@ -101,7 +101,7 @@ class FineTuning(LearnedMethod):
         return features
 
     @torch.enable_grad()
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> TunedHead:
         """Fine-tunes a copy of the head on one support: the network itself stays as it was trained.
 
         The loss is the mean cross-entropy of the mask's pixels, each against the cell of the feature grid that it lies
@@ -110,12 +110,8 @@ class FineTuning(LearnedMethod):
         Raises:
             OshpError: a class that the classifier has no row for.
         """
+        self.labels.check(support.classes)
         target, settings = support.classes[0], self.settings
-        if target >= self.labels.count:
-            raise OshpError(
-                f"class {target} is asked for, but this network knows class ids below {self.labels.count} alone;"
-                " take a checkpoint of this dataset"
-            )
         row = target if settings.pretraining == "classes" else _TARGET
         head = copy.deepcopy(self.head).eval().requires_grad_(False)
         features, mask = support.features.detach(), support.mask
@@ -132,9 +128,9 @@ class FineTuning(LearnedMethod):
             optimiser.zero_grad()
             torch.autograd.backward(-(weights * log).sum())
             optimiser.step()
-        return Task(head.requires_grad_(False), row)
+        return TunedHead(head.requires_grad_(False), row)
 
-    def parse(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: Tensor, task: TunedHead, size: tuple[int, int]) -> Tensor:
         """The target's logit, and the largest of all others."""
         logits = upsampled(task.head(query), size)[0]
         others = torch.cat((logits[: task.row], logits[task.row + 1 :])).amax(0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.baselines.backbones.layers import Backbone, stretched
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.pieces.full_size import full_size_means
 from oshp_bench.baselines.pieces.losses import cross_entropy
@@ -91,7 +91,7 @@ class PANet(LearnedMethod):
 
     def parse(self, query: Tensor, task: Tensor, size: tuple[int, int]) -> Tensor:
         """Scaled cosines with the prototypes, eq. (3) before its softmax."""
-        return at_image_size(self.scores(query, task), size)[0]
+        return stretched(self.scores(query, task), size)[0]
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss of the queries, eq. (5), and the alignment loss, eq. (8), which is a mean over episodes.
@@ -107,7 +107,7 @@ class PANet(LearnedMethod):
             episode = supports[number][:, None], fore[:, None], back[:, None]
             query = features[number][None]
             scores = self.scores(query, prototypes(*episode))
-            found = at_image_size(scores, (batch.query_masks.shape[1], batch.query_masks.shape[2]))[0]
+            found = stretched(scores, (batch.query_masks.shape[1], batch.query_masks.shape[2]))[0]
             logits.append(functional.pad(found, (0, 0, 0, 0, 0, len(there) + 1 - len(found)), value=-torch.inf))
             aligned.append(self.alignment(*episode, query, scores))
             present[number, there] = fore.flatten(1).any(1)
@@ -150,7 +150,7 @@ class PANet(LearnedMethod):
         logits = self.settings.scale * similarity(features.flatten(0, 1), both)
         truth = torch.where(fore, 1, torch.where(back, 0, IGNORE)).flatten(0, 1)
         losses = functional.cross_entropy(
-            at_image_size(logits, (truth.shape[1], truth.shape[2])), truth, ignore_index=IGNORE, reduction="none"
+            stretched(logits, (truth.shape[1], truth.shape[2])), truth, ignore_index=IGNORE, reduction="none"
         )
         means = losses.sum((1, 2)) / (truth != IGNORE).sum((1, 2)).clamp(min=1)
         # A way that is predicted nowhere is left out, and still counted.
@@ -185,8 +185,3 @@ def query_prototypes(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     sums = torch.einsum("nhwp,nchw->pc", predicted, features)
     cells = predicted.sum((0, 1, 2))
     return sums / (cells + _EPS)[:, None], cells > 0
-
-
-def at_image_size(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brings [N, P, h, w] to another size as PANet does it: bilinear, corners not aligned."""
-    return functional.interpolate(scores, size, mode="bilinear", align_corners=False)

@@ -78,7 +78,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Task:
+class ObjectFeatures:
     """What N supports ask for.
 
     Attributes:
@@ -127,7 +127,7 @@ class PFENet(LearnedMethod):
         middle = _middle(low, below)
         return Encoded(self.reduce_query(middle), self.reduce_support(middle), below, high)
 
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> ObjectFeatures:
         """The object's mean feature, and what the highest level gives for the object alone.
 
         A support without a pixel of the class has a zero vector and the prior 0.
@@ -140,7 +140,7 @@ class PFENet(LearnedMethod):
         encoded: Encoded = support.features
         return self.task(encoded.support, encoded.below, support.mask == support.classes[0])
 
-    def task(self, reduced: Tensor, below: Tensor, objects: Tensor) -> Task:
+    def task(self, reduced: Tensor, below: Tensor, objects: Tensor) -> ObjectFeatures:
         """The task of N supports.
 
         Args:
@@ -156,7 +156,7 @@ class PFENet(LearnedMethod):
         everywhere = tuple(len(each) == mask[0].numel() for each in rows)
         weights = self.on_grid(objects, reduced)
         vector = (reduced * weights).sum((2, 3), keepdim=True) / (weights.sum((2, 3), keepdim=True) + _AREA_EPS)
-        return Task(vector, rows, everywhere)
+        return ObjectFeatures(vector, rows, everywhere)
 
     def on_grid(self, objects: Tensor, features: Tensor) -> Tensor:
         """Objects, bool [N, H, W], as the weights of the cells of features: float [N, 1, h, w] in 0..1."""
@@ -167,7 +167,7 @@ class PFENet(LearnedMethod):
         touched = (functional.adaptive_max_pool2d(exact, size) > 0).to(weights.dtype)
         return torch.where(weights.any(3, keepdim=True).any(2, keepdim=True), weights, touched)
 
-    def parse(self, query: Encoded, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: Encoded, task: ObjectFeatures, size: tuple[int, int]) -> Tensor:
         """Logits of background and of the object."""
         merged = self.pyramid(query.query, task.vector, priors(task, query.high))
         return upsampled(self.classify(merged.fused), size)[0]
@@ -194,7 +194,7 @@ class PFENet(LearnedMethod):
         }
 
 
-def priors(task: Task, high: Tensor) -> Tensor:
+def priors(task: ObjectFeatures, high: Tensor) -> Tensor:
     """The prior: how much each cell of N queries looks like its support's object, scaled to 0..1: [N, 1, h, w].
 
     A query's cell takes the largest cosine with the support's masked features; masked-out cells are zero vectors, so

@@ -38,7 +38,7 @@ from oshp_bench.baselines.pieces.released import (
 )
 from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Task:
+class ClassPrototypes:
     """What N supports ask for.
 
     Attributes:
@@ -148,7 +148,7 @@ class POPNet(LearnedMethod):
         infused: Tensor = self.infusion(torch.cat((human, features), 1))
         return infused
 
-    def task(self, support: Tensor, mask: Tensor, asked: Tensor, fresh: bool) -> Task:
+    def task(self, support: Tensor, mask: Tensor, asked: Tensor, fresh: bool) -> ClassPrototypes:
         """Prototypes of N supports; in training mode they are also remembered.
 
         A class that its support does not show has none; k-way it still has a channel, with similarity 0.
@@ -161,35 +161,30 @@ class POPNet(LearnedMethod):
         ids = every_class(asked, self.labels.count) if self.ways == ("k",) and self.settings.absent else asked
         static, present = pooled(support, class_weights(mask, ids))
         vectors, present = self.memory(static, present, ids, fresh)
-        return Task(Prototypes(ids, vectors, present, ids != EMPTY), asked)
+        return ClassPrototypes(Prototypes(ids, vectors, present, ids != EMPTY), asked)
 
-    def agm_logits(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    def agm_logits(self, query: Tensor, task: ClassPrototypes, size: tuple[int, int]) -> Tensor:
         """What AGM says of background and of every class with a channel: [N, 1 + K, *size]."""
         attention = similarity(query, task.prototypes.vectors)
         return ranked_logits(self.agm(query, attention, task.prototypes), task.prototypes, size)
 
-    def npm_logits(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    def npm_logits(self, query: Tensor, task: ClassPrototypes, size: tuple[int, int]) -> Tensor:
         """What NPM says, as agm_logits."""
         logits: Tensor = self.npm(similarity(query, task.prototypes.vectors), task.prototypes)
         return ranked_logits(logits, task.prototypes, size)
 
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> ClassPrototypes:
         """Prototypes of one support.
 
         Raises:
             OshpError: a class that the network has no row for.
         """
-        count, most = self.labels.count, max(support.classes)
-        if most >= count:
-            raise OshpError(
-                f"class {most} is asked for, but this POPNet knows class ids below {count} alone;"
-                " take a checkpoint of this dataset"
-            )
+        self.labels.check(support.classes)
         mask = to_grid(support.mask, _grid(support.features))
         asked = torch.tensor([support.classes], device=mask.device)
         return self.task(support.features, mask, asked, fresh=False)
 
-    def parse(self, query: Tensor, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: Tensor, task: ClassPrototypes, size: tuple[int, int]) -> Tensor:
         """NPM's logits; -inf for a class that the support's grid does not show."""
         slots = [task.prototypes.ids[0].tolist().index(asked) for asked in task.asked[0].tolist()]
         logits = self.npm_logits(query, task, size)[0, [0, *(1 + slot for slot in slots)]]

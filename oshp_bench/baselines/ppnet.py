@@ -76,7 +76,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class ClassParts:
     """A class of one image in parts.
 
     Attributes:
@@ -177,7 +177,7 @@ class PPNet(LearnedMethod):
         both = self.parts(features, truth == 0, 1), self.parts(features, truth == 1, FINER)
         return torch.stack([parts.prototypes for parts in both])
 
-    def parts(self, features: Tensor, mask: Tensor, finer: int, starts: Tensor | None = None) -> Parts:
+    def parts(self, features: Tensor, mask: Tensor, finer: int, starts: Tensor | None = None) -> ClassParts:
         """A class of an annotated image in parts.
 
         Args:
@@ -192,7 +192,7 @@ class PPNet(LearnedMethod):
 
     def predicted_parts(
         self, features: Tensor, mask: Tensor, full: tuple[int, int], starts: Tensor | None = None
-    ) -> Parts:
+    ) -> ClassParts:
         """A class of a query in parts, for the alignment loss.
 
         Args:
@@ -259,12 +259,12 @@ class PPNet(LearnedMethod):
             losses["semantic"] = self.settings.semantic_weight * cross_entropy(logits, classes)
         return losses
 
-    def _in_parts(self, rows: Tensor, mean: Tensor, starts: Tensor | None) -> Parts:
+    def _in_parts(self, rows: Tensor, mean: Tensor, starts: Tensor | None) -> ClassParts:
         if starts is None:
             starts = spread_starts(len(rows), self.settings.parts, rows.device)
         assigned = k_means(rows, starts)
         centres, _ = means(rows, assigned, len(starts))
-        return Parts(rows, assigned, centres, mean, centres + self.settings.share * mean)
+        return ClassParts(rows, assigned, centres, mean, centres + self.settings.share * mean)
 
     def base_logits(self, features: Tensor) -> Tensor:
         """What the semantic head says of background and base classes: [N, 1 + base, h, w]."""

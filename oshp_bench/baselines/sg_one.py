@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.baselines.backbones.layers import Backbone, stretched
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, ParameterGroup, Progress, Support
 from oshp_bench.baselines.pieces.full_size import full_size_means
 from oshp_bench.baselines.pieces.heads import mean_over
@@ -52,7 +52,7 @@ class SGOneSettings:
 
 
 @dataclass(frozen=True)
-class Features:
+class BranchFeatures:
     """An image in both branches.
 
     Attributes:
@@ -65,7 +65,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Task:
+class Representatives:
     """What N supports ask for.
 
     Attributes:
@@ -87,9 +87,9 @@ class EmbeddingBranches(nn.Module):
         self.guidance = _conv(backbone.width, backbone.width)
         self.segmentation = _conv(backbone.width, _WIDTH)
 
-    def forward(self, backbone: Backbone, images: Tensor) -> Features:
+    def forward(self, backbone: Backbone, images: Tensor) -> BranchFeatures:
         features = backbone(images)
-        return Features(self.guidance(features), self.segmentation(features))
+        return BranchFeatures(self.guidance(features), self.segmentation(features))
 
 
 class LevelBranches(nn.Module):
@@ -113,12 +113,12 @@ class LevelBranches(nn.Module):
             _conv(level.channels + (_WIDTH if number else 0), _WIDTH) for number, level in enumerate(levels)
         )
 
-    def forward(self, backbone: Backbone, images: Tensor) -> Features:
+    def forward(self, backbone: Backbone, images: Tensor) -> BranchFeatures:
         levels = list(backbone.level_features(images, self._names).values())
         features: Tensor = self.cascade[0](levels[0])
         for conv, level in zip(list(self.cascade)[1:], levels[1:], strict=True):
             features = conv(torch.cat((features.relu(), level), 1))
-        return Features(self.guidance(levels[-1]), features)
+        return BranchFeatures(self.guidance(levels[-1]), features)
 
 
 class SGOne(LearnedMethod):
@@ -143,7 +143,7 @@ class SGOne(LearnedMethod):
         self.ways = (way,)
         self._multiples = settings.multiples
         # The query that was parsed last, with its taps: pairs of one query follow each other.
-        self._parsed: tuple[Features, Tensor] | None = None
+        self._parsed: tuple[BranchFeatures, Tensor] | None = None
         self.backbone = backbone
         self.branches = (EmbeddingBranches if settings.branches == "embedding" else LevelBranches)(backbone)
         self.classify = nn.Sequential(
@@ -153,16 +153,16 @@ class SGOne(LearnedMethod):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
 
-    def encode(self, images: Tensor) -> Features:
+    def encode(self, images: Tensor) -> BranchFeatures:
         """Both branches."""
-        features: Features = self.branches(self.backbone, images)
+        features: BranchFeatures = self.branches(self.backbone, images)
         return features
 
-    def adapt(self, support: Support) -> Task:
+    def adapt(self, support: Support) -> Representatives:
         """Representative vectors of one support; one of which it shows nothing is zero, and so is its similarity."""
         return self.task(support.features, support.mask, torch.tensor([support.classes], device=support.mask.device))
 
-    def parse(self, query: Features, task: Task, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: BranchFeatures, task: Representatives, size: tuple[int, int]) -> Tensor:
         """Logits of background and every class.
 
         They are those of `logits` but for rounding. The head's first convolution is linear, so that what it makes of
@@ -175,7 +175,7 @@ class SGOne(LearnedMethod):
         near = functional.unfold(attention.transpose(0, 1), 3, padding=1)  # [K, 9, cells]
         guided = torch.bmm(near.permute(2, 0, 1), self._parsed[1]) + first.get_parameter("bias")
         votes = last(between(guided).view(height, width, classes, -1).permute(2, 3, 0, 1))
-        return at_image_size(_joined(votes[None], task), size)[0]
+        return stretched(_joined(votes[None], task), size)[0]
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """Cross-entropy at image size. A class that the support's crop lost is background in the query."""
@@ -184,7 +184,7 @@ class SGOne(LearnedMethod):
         ids = asked_classes(batch, size)
         task = self.task(support, batch.support_masks[:, 0], ids)
         out = functional.pad(~task.ranked, (1, 0))[:, :, None, None]
-        logits = at_image_size(self.logits(query, task), size).masked_fill(out, -torch.inf)
+        logits = stretched(self.logits(query, task), size).masked_fill(out, -torch.inf)
         return {"query": cross_entropy(logits, channels(batch.query_masks, ids, task.present))}
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:
@@ -205,7 +205,7 @@ class SGOne(LearnedMethod):
             )
         ]
 
-    def task(self, support: Features, masks: Tensor, ids: Tensor) -> Task:
+    def task(self, support: BranchFeatures, masks: Tensor, ids: Tensor) -> Representatives:
         """Representative vectors of N supports, eq. (1), of all pixels of their masks.
 
         Args:
@@ -213,9 +213,9 @@ class SGOne(LearnedMethod):
             ids: int64 [N, K], EMPTY-padded.
         """
         shown = masks[:, None] == ids[:, :, None, None]
-        return Task(full_size_means(support.guidance, shown), shown.flatten(2).any(2), ids != EMPTY)
+        return Representatives(full_size_means(support.guidance, shown), shown.flatten(2).any(2), ids != EMPTY)
 
-    def logits(self, query: Features, task: Task) -> Tensor:
+    def logits(self, query: BranchFeatures, task: Representatives) -> Tensor:
         """Logits of background and every class on the feature grid: [N, 1 + K, h, w].
 
         The head gives each class two maps; that of background is a mean over the classes (OSHP, eq. (6)). For one
@@ -236,14 +236,9 @@ class SGOne(LearnedMethod):
         return torch.einsum("itp,oit->pto", seen, weight.flatten(2))
 
 
-def _joined(votes: Tensor, task: Task) -> Tensor:
+def _joined(votes: Tensor, task: Representatives) -> Tensor:
     """Votes [N, K, 2, h, w] for background and for the class as logits [N, 1 + K, h, w]."""
     return torch.cat((mean_over(votes[:, :, 0], task.ranked), votes[:, :, 1]), 1)
-
-
-def at_image_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brings [N, P, h, w] to another size as SG-One does it: bilinear, corners not aligned."""
-    return functional.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

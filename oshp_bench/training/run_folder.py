@@ -21,7 +21,7 @@ from oshp_bench.training.board import Board
 from oshp_bench.training.curves import draw_curves
 from oshp_bench.training.settings import TrainSettings, parsed
 
-FORMAT = "oshp-run/1"
+RUN_FORMAT = "oshp-run/1"
 State = dict[str, Any]
 _IN_STATE = {"stage", "epoch", "best", "network", "stepper", "tables"}
 
@@ -47,7 +47,7 @@ class RunFolder:
         self._settings = settings
         self._board = Board(folder / "tensorboard") if tensorboard else None
         self._run = {
-            "format": FORMAT,
+            "format": RUN_FORMAT,
             "manifest": manifest.name,
             "version": manifest.version,
             "digest": manifest.digest,

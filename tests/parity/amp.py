@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oshp_bench.baselines.amp import AMP, AMPSettings, Depths, Task, imprinted, proxies
+from oshp_bench.baselines.amp import AMP, AMPSettings, Depths, ImprintedRows, imprinted, proxies
 from oshp_bench.baselines.backbones.vgg16 import VGG16
 from oshp_bench.baselines.contract import Batch, Labels, Progress
 from parity.recorded import Recorded, assert_near, assert_norms, photo
@@ -88,7 +88,7 @@ def _check_episode(
         assert_near(f"imprinted {level}", depth, outputs["weights_imprint"][level], near.rows)
     _check_logits(network, query, rows, outputs["logits_imprint"], size, near)
 
-    task = Task(rows, (NOVEL,), (NOVEL,), torch.tensor([False]))
+    task = ImprintedRows(rows, (NOVEL,), (NOVEL,), torch.tensor([False]))
     pseudo, *steps = network.refined(query, task, size)
     assert torch.equal(pseudo[0], outputs["pseudo_label"].long())
     for name, refined in zip(("weights_pseudo", "weights_refine"), steps, strict=True):

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from oshp_bench.baselines.backbones.layers import stretched
 from oshp_bench.baselines.backbones.vgg16 import VGG16
 from oshp_bench.baselines.contract import Labels
-from oshp_bench.baselines.panet import PANet, PANetSettings, at_image_size, prototypes, query_prototypes
+from oshp_bench.baselines.panet import PANet, PANetSettings, prototypes, query_prototypes
 from parity.recorded import Recorded, assert_near, assert_norms, photo
 
 # Features, prototypes, scores and logits; their sums; losses; gradient norms; pixels that may differ.
@@ -38,7 +39,7 @@ def check(recorded: Recorded, case: Mapping[str, Any], precision: torch.dtype) -
     query = network.encode(photo(inputs["query_images"], precision))
     vectors = prototypes(supports, fore, back)
     scores = network.scores(query, vectors)
-    logits = at_image_size(scores, inputs["query_labels"].shape[1:])
+    logits = stretched(scores, inputs["query_labels"].shape[1:])
     assert_near("query features", query, outputs["query_features"], near, sums)
     assert_near("support features", supports, outputs["support_features"], near, sums)
     assert_near("prototypes", vectors, outputs["prototypes"], near)

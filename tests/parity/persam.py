@@ -10,11 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oshp_bench.baselines.backbones.sam import Sam, SamSize, renamed
+from oshp_bench.baselines.backbones.sam import Sam, SamSize, named_as_ours
 from oshp_bench.baselines.backbones.weights import load_state
 from oshp_bench.baselines.contract import Labels, Support
 from oshp_bench.baselines.persam.decoder import Masks, decoded
-from oshp_bench.baselines.persam.method import Features, Frame, PerSAM, Task, box_of, dice, fitted_weights, focal
+from oshp_bench.baselines.persam.method import (
+    EmbeddedPhoto,
+    PerSAM,
+    Placement,
+    Target,
+    box_of,
+    dice,
+    fitted_weights,
+    focal,
+)
 from oshp_bench.baselines.persam.settings import PerSAMSettings
 from parity.recorded import Recorded, assert_near, photo
 
@@ -79,7 +88,9 @@ def check(recorded: Recorded, case: Mapping[str, Any], precision: torch.dtype) -
     assert torch.equal(scores.argmax(0)[sure], outputs["final_mask"].long()[sure])
 
 
-def _check_passes(passes: list[Masks], fit: bool, frame: Frame, outputs: Mapping[str, Any], near: Tolerances) -> None:
+def _check_passes(
+    passes: list[Masks], fit: bool, frame: Placement, outputs: Mapping[str, Any], near: Tolerances
+) -> None:
     first, second, third = passes
     if fit:
         assert_near("weighted logits", first.logits, outputs["weighted_low_res"], near.logits)
@@ -93,7 +104,7 @@ def _check_passes(passes: list[Masks], fit: bool, frame: Frame, outputs: Mapping
 
 
 def _check_fit(
-    method: PerSAM, reference: Features, task: Task, truth: Tensor, case: Mapping[str, Any], near: Tolerances
+    method: PerSAM, reference: EmbeddedPhoto, task: Target, truth: Tensor, case: Mapping[str, Any], near: Tolerances
 ) -> None:
     outputs, told = case["outputs"], case["settings"]
     frame = method.frame(reference, (truth.shape[0], truth.shape[1]))
@@ -143,5 +154,5 @@ def _sam(recorded: Recorded) -> Sam:
         told["window_size"],
     )
     sam = Sam(size)
-    load_state(sam, renamed(recorded.state("recipe2")), Path("recorded.pth"))
+    load_state(sam, named_as_ours(recorded.state("recipe2")), Path("recorded.pth"))
     return sam.eval()

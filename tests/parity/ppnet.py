@@ -15,7 +15,7 @@ from oshp_bench.baselines.backbones.layers import upsampled
 from oshp_bench.baselines.backbones.resnet50 import ResNet50, our_name
 from oshp_bench.baselines.contract import Labels
 from oshp_bench.baselines.pieces.prototypes import similarity
-from oshp_bench.baselines.ppnet import FINER, Parts, PPNet, PPNetSettings
+from oshp_bench.baselines.ppnet import FINER, ClassParts, PPNet, PPNetSettings
 from parity.recorded import Recorded, assert_norms, photo
 from parity.relative import Tolerances, near_map, near_rows, near_statistics, near_tensor
 
@@ -107,7 +107,7 @@ class Episode:
         assert loss.item() == pytest.approx(wanted["align_loss"], rel=self.near.losses)
         return loss
 
-    def _parts(self, name: str, wanted: Mapping[str, Any], mask: Tensor, finer: int) -> Parts:
+    def _parts(self, name: str, wanted: Mapping[str, Any], mask: Tensor, finer: int) -> ClassParts:
         starts = torch.tensor(self.init[name]) if name in self.init else None
         parts = self.network.parts(self.support, mask, finer, starts)
         near_rows(f"{name}_global", parts.mean, wanted[f"{name}_global"], self.near.values)
@@ -115,12 +115,12 @@ class Episode:
         near_rows(f"{name}_prototypes", parts.prototypes, wanted[f"{name}_prototypes"], self.near.values)
         return parts
 
-    def _check_k_means(self, parts: Parts, wanted: Mapping[str, Any]) -> None:
+    def _check_k_means(self, parts: ClassParts, wanted: Mapping[str, Any]) -> None:
         assert len(parts.rows) == wanted["rows"]
         assert torch.equal(parts.assigned, wanted["assign"].long())
         near_rows("centres", parts.centres, wanted["centres"], self.near.values)
 
-    def _scored(self, prefix: str, features: Tensor, both: Iterable[Parts], wanted: Mapping[str, Any]) -> Tensor:
+    def _scored(self, prefix: str, features: Tensor, both: Iterable[ClassParts], wanted: Mapping[str, Any]) -> Tensor:
         prototypes = [parts.prototypes for parts in both]
         for name, each in zip(("bg", "fg"), prototypes, strict=True):
             cosines = wanted[f"{prefix}cos_{name}"]

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from oshp_bench.baselines.backbones.layers import stretched
 from oshp_bench.baselines.backbones.vgg16 import VGG16
 from oshp_bench.baselines.contract import Labels
 from oshp_bench.baselines.pieces.prototypes import similarity
-from oshp_bench.baselines.sg_one import SGOne, SGOneSettings, at_image_size
+from oshp_bench.baselines.sg_one import SGOne, SGOneSettings
 from parity.recorded import Recorded, assert_near, assert_norms, photo
 
 # Features, vector and logits; cosine and probabilities; loss; gradient norms and the least that is compared.
@@ -52,7 +53,7 @@ def check(recorded: Recorded, case: Mapping[str, Any], precision: torch.dtype) -
     cosine = similarity(query.guidance, task.vectors)
     logits = network.logits(query, task)
     truth = inputs["query_mask"].long()
-    large = at_image_size(logits, (truth.shape[0], truth.shape[1]))
+    large = stretched(logits, (truth.shape[0], truth.shape[1]))
     assert_near("guidance of the support", support.guidance, outputs["guidance_support"], near)
     assert_near("guidance of the query", query.guidance, outputs["guidance_query"], near)
     assert_near("segmentation", query.segmentation, outputs["segmentation_query"], near)

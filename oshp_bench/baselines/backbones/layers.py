@@ -103,6 +103,11 @@ def upsampled(features: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(features, size, mode="bilinear", align_corners=True)
 
 
+def stretched(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings [N, C, h, w] to another size, bilinear with corners that are not aligned: [N, C, *size]."""
+    return functional.interpolate(features, size, mode="bilinear", align_corners=False)
+
+
 def kaiming(module: nn.Module) -> None:
     """Draws every convolution's weight of a module: Kaiming normal over the inputs; batch norm starts as identity."""
     for layer in module.modules():

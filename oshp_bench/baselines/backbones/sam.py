@@ -177,10 +177,10 @@ def load_sam(backbone: nn.Module, path: Path) -> None:
         OshpError: it cannot be read, or holds a SAM of another size or something else.
     """
     file = path / "model.safetensors" if path.is_dir() else path
-    load_state(backbone, renamed(read_state(file)), file)
+    load_state(backbone, named_as_ours(read_state(file)), file)
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named_as_ours(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of an official file, or of transformers' own, under the names of `Sam`."""
     official = any(name.startswith("image_encoder.") for name in state)
     ours = dict(state)

@@ -26,7 +26,6 @@ from oshp_bench.baselines.pieces.prototypes import (
 )
 from oshp_bench.baselines.pieces.recompute import recompute
 from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError
 
 # The slope that similarities in -1..1 start with on their way to logits.
 _SHARPNESS = 10.0
@@ -180,12 +179,7 @@ class EOPNet(LearnedMethod):
         Raises:
             OshpError: a class that the network has no row for.
         """
-        count, most = self.labels.count, max(support.classes)
-        if most >= count:
-            raise OshpError(
-                f"class {most} is asked for, but this EOP-Net knows class ids below {count} alone;"
-                " take a checkpoint of this dataset"
-            )
+        self.labels.check(support.classes)
         grid = _grid(support.features)
         mask, coarse = to_grid(support.mask, grid), to_grid(support.coarse, grid)
         asked = torch.tensor([support.classes], device=mask.device)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.baselines.backbones.layers import Backbone, stretched
 from oshp_bench.baselines.backbones.sam import PATCH, Sam, as_photo_value, scaled_by_pillow
 from oshp_bench.baselines.contract import Labels, LearnedMethod, Support
 from oshp_bench.baselines.persam.decoder import Guidance, Masks, Prompts, decoded
@@ -26,7 +26,7 @@ _ADAMW_EPS = 1e-4
 
 
 @dataclass(frozen=True)
-class Features:
+class EmbeddedPhoto:
     """A photo in SAM.
 
     Attributes:
@@ -39,7 +39,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Task:
+class Target:
     """What a support asks for.
 
     Attributes:
@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Placement:
     """How an image of `size` lies in SAM's square: scaled to `fitted`, at the top left."""
 
     side: int
@@ -63,8 +63,8 @@ class Frame:
 
     def original(self, maps: Tensor) -> Tensor:
         """Maps of SAM's square, [N, M, h, w], at the image's size: [N, M, *size]."""
-        square = _resized(maps, (self.side, self.side))
-        return _resized(square[..., : self.fitted[0], : self.fitted[1]], self.size)
+        square = stretched(maps, (self.side, self.side))
+        return stretched(square[..., : self.fitted[0], : self.fitted[1]], self.size)
 
     def inside(self, points: Tensor) -> Tensor:
         """Points (x, y) of the image, [..., 2], in pixels of the square."""
@@ -100,29 +100,29 @@ class PerSAM(LearnedMethod):
         self.backbone = backbone
         self.settings = settings
 
-    def encode(self, images: Tensor) -> Features:
+    def encode(self, images: Tensor) -> EmbeddedPhoto:
         """SAM's image embedding, which is nearly all of the cost."""
-        return Features(self.backbone.embedded(images), self.backbone.fitted((images.shape[2], images.shape[3])))
+        return EmbeddedPhoto(self.backbone.embedded(images), self.backbone.fitted((images.shape[2], images.shape[3])))
 
-    def adapt(self, support: Support) -> Task | None:
+    def adapt(self, support: Support) -> Target | None:
         """The target's embedding; in PerSAM-F also the weights of the mask sizes. None if no pixel is the target."""
         mask = support.mask[0] == support.classes[0]
         if not mask.any():
             return None
-        features: Features = support.features
+        features: EmbeddedPhoto = support.features
         target = features.embedding[0][:, self.target_cells(mask, features.fitted)]
         if not self.settings.fit:
             embedding = target.mean(1)
-            return Task(functional.normalize(embedding, dim=0), embedding, None)
+            return Target(functional.normalize(embedding, dim=0), embedding, None)
         direction = functional.normalize((target.amax(1) + target.mean(1)) / 2, dim=0)
         frame = self.frame(features, (mask.shape[0], mask.shape[1]))
         prompts = self.prompts(self.similarity(features, direction, frame), frame, negative=False)
         sizes = decoded(self.backbone, features.embedding, prompts).multiple
         masks = frame.original(sizes.logits)[0]
         weights = fitted_weights(masks, mask, self.settings.steps, self.settings.lr)[-1]
-        return Task(direction, None, weights)
+        return Target(direction, None, weights)
 
-    def parse(self, query: Features, task: Task | None, size: tuple[int, int]) -> Tensor:
+    def parse(self, query: EmbeddedPhoto, task: Target | None, size: tuple[int, int]) -> Tensor:
         """0 for background, and the logits of the last pass for the target."""
         scores = query.embedding.new_zeros(2, *size)
         if task is not None:
@@ -131,7 +131,7 @@ class PerSAM(LearnedMethod):
             scores[1] = frame.original(last.best_logits)[0, 0]
         return scores
 
-    def passes(self, query: Features, task: Task, frame: Frame) -> Iterator[Masks]:
+    def passes(self, query: EmbeddedPhoto, task: Target, frame: Placement) -> Iterator[Masks]:
         """Cascaded refinement (section 3.2): every pass is prompted with the best mask of the one before.
 
         PerSAM: a guided pass, one with its mask, one with the next mask and its box. PerSAM-F: a weighted pass, and two
@@ -154,13 +154,13 @@ class PerSAM(LearnedMethod):
             masks = decoded(self.backbone, query.embedding, refined).multiple
             yield masks
 
-    def similarity(self, image: Features, direction: Tensor, frame: Frame) -> Tensor:
+    def similarity(self, image: EmbeddedPhoto, direction: Tensor, frame: Placement) -> Tensor:
         """How much every pixel of an image is like the target, by cosine: float [*frame.size]."""
         cosine = torch.einsum("c,nchw->nhw", direction, functional.normalize(image.embedding, dim=1))
         finer = functional.interpolate(cosine[None], scale_factor=4, mode="bilinear")
         return frame.original(finer)[0, 0]
 
-    def prompts(self, similar: Tensor, frame: Frame, negative: bool) -> Prompts:
+    def prompts(self, similar: Tensor, frame: Placement, negative: bool) -> Prompts:
         """The most similar pixel as a positive point, and the least similar one as a negative point."""
         places = [similar.argmax(), similar.argmin()] if negative else [similar.argmax()]
         points = torch.stack([torch.stack((place % similar.shape[1], place // similar.shape[1])) for place in places])
@@ -173,7 +173,7 @@ class PerSAM(LearnedMethod):
         The map of the photo is stretched over the whole square, padding included, as in the official code.
         """
         standard = (similar - similar.mean()) / similar.std()
-        cells = _resized(standard[None, None], (self.backbone.cells, self.backbone.cells))
+        cells = stretched(standard[None, None], (self.backbone.cells, self.backbone.cells))
         return cells.sigmoid().flatten()
 
     def target_cells(self, mask: Tensor, fitted: tuple[int, int]) -> Tensor:
@@ -192,7 +192,7 @@ class PerSAM(LearnedMethod):
         scaled = torch.from_numpy(np.array(scaled_by_pillow(picture, fitted))).to(mask.device).float()
         padding = (0, side - fitted[1], 0, side - fitted[0])
         values = as_photo_value(scaled) if photo else scaled
-        cells = _resized(functional.pad(values, padding)[None, None], grid)[0, 0] > 0
+        cells = stretched(functional.pad(values, padding)[None, None], grid)[0, 0] > 0
         if not cells.any():
             covered = functional.avg_pool2d(functional.pad(scaled, padding)[None], PATCH)[0]
             if not covered.any():
@@ -205,9 +205,9 @@ class PerSAM(LearnedMethod):
             cells.view(-1)[covered.argmax()] = True
         return cells
 
-    def frame(self, image: Features, size: tuple[int, int]) -> Frame:
+    def frame(self, image: EmbeddedPhoto, size: tuple[int, int]) -> Placement:
         """How an image lies in SAM's square."""
-        return Frame(self.backbone.image, image.fitted, size)
+        return Placement(self.backbone.image, image.fitted, size)
 
 
 def weighted(masks: Masks, weights: Tensor) -> Masks:
@@ -262,7 +262,3 @@ def focal(logits: Tensor, truth: Tensor) -> Tensor:
 
 def _shares(weights: Tensor) -> Tensor:
     return torch.cat((1 - weights.sum()[None], weights))
-
-
-def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(maps, size, mode="bilinear")
