@@ -29,6 +29,8 @@ MAX_TOML_BYTES = 1 << 20
 BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, RuntimeError, EOFError)
 # zipfile inflates these in bounded steps, other methods in one step of any size.
 BOUNDED_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What content_digest returns.
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LINE_WIDTH = 110
 _MAX_DEPTH = 50
 # A dotted key of more parts than tables may be nested; tomllib's time and memory grow with the square of their number.

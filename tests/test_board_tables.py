@@ -109,9 +109,8 @@ def test_p_values_have_columns_where_something_was_tested() -> None:
     cells: dict[tuple[str, int | None], Cell] = {("kway/novel_miou", 1): Cell(0.5)}
     tests = (PairedTest(1, "above", Difference(-0.1, -0.2, 0.0, 0.0312)), PairedTest(2, "above", None))
     rows = (Row("above", "entry", cells), Row("below", "entry", cells, tests=tests))
-    table = Standing(
-        "toy", "Toy", "official", "1.0.0", "default", "k", (1, 2), {1: ("sha256:" + "0" * 64, 5)}, True, False, rows
-    )
+    test = {1: ("sha256:" + "0" * 64, 5, "")}
+    table = Standing("toy", "Toy", "official", "1.0.0", "default", "k", (1, 2), test, True, False, rows)
     line = next(line for line in markdown_tables([table]).splitlines() if line.startswith("| below"))
     assert line.endswith("| 0.0312 | not tested |")
     assert next(iter(csv.DictReader(io.StringIO(csv_table([table])))))["p fold 1"] == ""

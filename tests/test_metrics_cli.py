@@ -73,7 +73,12 @@ def test_the_table(bench: Bench, sets: tuple[Path, Path]) -> None:
     for title in ("Testing bias", "IoU by the class's area", "Most confused parts", "Wrong foreground"):
         assert any(line.startswith(title) for line in lines), title
     assert lines[-1].startswith("tiny_fold1-1.0.0|test:")
-    assert lines[-1].split("|")[2:5] == ["ways:k+1", "convention:default", "bootstrap:60q,seed0"]
+    assert lines[-1].split("|")[2:6] == [
+        f"truth:{bench.truth.digest[7:19]}",
+        "ways:k+1",
+        "convention:default",
+        "bootstrap:60q,seed0",
+    ]
 
 
 def test_json_on_stdout_is_the_result(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_report_is_on_one_result_or_two() -> None:
 
 def test_a_floor_is_of_the_same_pairs_and_convention() -> None:
     official = result_of(convention="official-2023")
-    with pytest.raises(OshpError, match="'floor': has other pairs or another convention"):
+    with pytest.raises(OshpError, match="'floor': has other pairs, another truth or another convention"):
         report_of([result_of()], ["set"], [("floor", official)], None, None, "")
 
 

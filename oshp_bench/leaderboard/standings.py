@@ -12,6 +12,7 @@ from oshp_bench.episodes.episodes import Way, way_key
 from oshp_bench.files import content_digest
 from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.manifest import Manifest, load_manifest, shipped_manifests
+from oshp_bench.manifest.truth_digests import same_truth, shipped_digest
 from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.report.published import PublishedMethod, PublishedTable, published_tables
@@ -94,9 +95,10 @@ class Standing:
     Attributes:
         folds: the dataset's folds, ascending.
         convention: "" if all rows are published ones.
-        tests: fold -> test digest and number of pairs.
+        tests: fold -> test digest, number of pairs, and digest of the truth ("" if it is unknown).
         known: whether its manifests are available, so that names and digests were checked.
-        apart: whether another table has the same name but other test pairs, so that the digests must be shown.
+        apart: whether another table has the same name but other test pairs or another truth, so that the digests must
+            be shown.
         published: the paper's table whose rows are part of it.
     """
 
@@ -107,7 +109,7 @@ class Standing:
     convention: str
     way: Way
     folds: tuple[int, ...]
-    tests: Mapping[int, tuple[str, int]]
+    tests: Mapping[int, tuple[str, int, str]]
     known: bool
     apart: bool
     rows: tuple[Row, ...]
@@ -192,7 +194,7 @@ def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | 
     """An entry's manifest, if it is available and the entry describes it correctly."""
     said = entry.manifest
     manifest = manifests.get(said.test_digest)
-    if manifest is None:
+    if manifest is None or not same_truth(entry.result.truth, shipped_digest(said.test_digest)):
         return None
     rule = manifest.protocol.get("name", "")
     held = (manifest.dataset.name, rule, manifest.version, manifest.fold, len(manifest.pairs))
@@ -200,15 +202,19 @@ def _manifest_of(entry: Entry, manifests: Mapping[str, Manifest]) -> Manifest | 
 
 
 def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], bool]]:
-    """Splits a group so that every fold has one set of test pairs: known pairs first, then those with most results."""
-    uses = Counter(entry.test for entry in group)
+    """Splits a group so that every fold has one set of pairs and one truth: known pairs first, then most results."""
+    said = Counter((entry.test, entry.result.truth) for entry in group if entry.result.truth)
+    # The truth that most results name. Results of versions before 0.2 name none and join them.
+    usual = {test: truth for (test, truth), _ in sorted(said.items(), key=lambda item: (item[1], item[0]))}
+    tests = [(*entry.test, entry.result.truth or usual.get(entry.test, "")) for entry in group]
+    uses = Counter(tests)
     place_of = {digest: place for place, digest in enumerate(order)}
     ranked = sorted(uses, key=lambda use: (place_of.get(use[1], len(order)), -uses[use], use))
     places = {use: sum(other[0] == use[0] for other in ranked[:rank]) for rank, use in enumerate(ranked)}
     of_place: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)
-    for entry in group:
-        place = places[entry.test]
-        # With several sets of pairs per fold it is unknown which belong together, so only the first ones are combined.
+    for entry, test in zip(group, tests, strict=True):
+        place = places[test]
+        # With several tests per fold it is unknown which belong together, so only the first ones are combined.
         of_place[place, entry.fold if place else 0].append(entry)
     for (place, _), apart in sorted(of_place.items(), key=lambda item: item[0]):
         yield apart, place > 0
@@ -237,7 +243,10 @@ def _tables(
             convention=group[0].result.convention,
             way=way,
             folds=folds,
-            tests={fold: (digest, pairs) for fold, digest, pairs in sorted(entry.test for entry in group)},
+            tests={
+                fold: (digest, pairs, truth)
+                for (fold, digest, pairs), truth in sorted((entry.test, entry.result.truth) for entry in group)
+            },
             known=bool(held),
             apart=apart or not held,
             rows=_ranked(rows, names, folds),

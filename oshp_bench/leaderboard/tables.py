@@ -30,8 +30,10 @@ def test_name(table: Standing) -> str:
     """The test of a table, with all that distinguishes it from other tables of the dataset."""
     if not table.tests:
         return "as published"
-    pairs = " and ".join(f"{pairs:,}" for pairs in sorted({pairs for _, pairs in table.tests.values()}))
-    digests = ", ".join(digest[7:19] for digest, _ in table.tests.values())
+    pairs = " and ".join(f"{pairs:,}" for pairs in sorted({pairs for _, pairs, _ in table.tests.values()}))
+    digests = ", ".join(
+        digest[7:19] + (f" with truth {truth[7:19]}" if truth else "") for digest, _, truth in table.tests.values()
+    )
     return (
         f"{table.protocol or 'unnamed'} pairs, version {table.version}{f' (test {digests})' if table.apart else ''},"
         f" convention {table.convention}, {pairs} pairs a fold"
@@ -91,7 +93,7 @@ def notes(table: Standing) -> Iterator[str]:
             " randomisation test over queries, two-sided, not corrected for the number of rows"
         )
     if not table.known:
-        yield "the manifests are not at hand here, so their test pairs could not be checked"
+        yield "no manifest at hand here has these test pairs and this truth, so they could not be checked"
     yield from (f"{row.name}: {remark}" for row in table.rows for remark in row.remarks)
 
 

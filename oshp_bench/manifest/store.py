@@ -23,6 +23,11 @@ def shipped_manifests() -> dict[str, Path]:
     return {path.stem: path for folder in reversed(_SHIPPED) for path in sorted(folder.glob("*_fold*.json"))}
 
 
+def shipped_file(name: str) -> Path | None:
+    """Another file that is shipped beside the manifests; None if it is not there."""
+    return next((folder / name for folder in _SHIPPED if (folder / name).is_file()), None)
+
+
 def manifest_path(name_or_path: str) -> Path:
     """The file of a manifest given by path or by the name of a shipped one."""
     path = Path(name_or_path)

@@ -20,6 +20,7 @@ from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_to_read, parse_json, readable_json, written_whole
 from oshp_bench.manifest import Manifest
+from oshp_bench.manifest.truth_digests import differences, truth_digest
 from oshp_bench.untrusted import Reader, shown
 
 _FORMAT = "oshp-truth/1"
@@ -39,16 +40,21 @@ class Truth:
 
     Attributes:
         path: the zip.
-        sizes: query id -> (height, width).
+        sizes: query id -> (height, width), for the manifest's queries.
         digests: query id -> pixel digest of its merged mask.
         stride4_classes: support id -> classes left when its mask is shrunk to the network's stride-4 grid
-            (C_s of the authors' release, convention official-2023).
+            (C_s of the authors' release, convention official-2023), for the manifest's supports.
     """
 
     path: Path
     sizes: Mapping[str, tuple[int, int]]
     digests: Mapping[str, str]
     stride4_classes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the pixels of all queries: equal if two truths have the same masks."""
+        return truth_digest(self.digests)
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -80,10 +86,11 @@ def write_truth(manifest: Manifest, source: Source, path: Path) -> None:
     """Writes the truth of a manifest from the dataset's masks; the same masks and encoder give the same bytes.
 
     Raises:
-        OshpError: every mask that is missing or damaged.
+        OshpError: every mask that is missing or damaged; masks other than those that the manifest was shipped with.
     """
     palette = palette_bytes(manifest.names)
-    masks: dict[str, dict[str, object]] = {}
+    sizes: dict[str, list[int]] = {}
+    digests: dict[str, str] = {}
     problems: list[str] = []
     with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for query in progress(manifest.pairs.queries, "writing truth"):
@@ -92,22 +99,23 @@ def write_truth(manifest: Manifest, source: Source, path: Path) -> None:
             except OshpError as error:
                 problems.extend(error.problems)
                 continue
-            masks[query] = {"size": list(mask.shape), "digest": images.pixel_digest(mask)}
+            sizes[query], digests[query] = list(mask.shape), images.pixel_digest(mask)
             archive.writestr(zipfile.ZipInfo(f"masks/{query}.png", _ZIP_DATE), images.mask_png(mask, palette))
-        stride4: dict[str, list[int]] = {}
+        stride4: dict[str, tuple[int, ...]] = {}
         for support in sorted(set(manifest.pairs.support)):
             try:
-                stride4[support] = list(stride4_classes(source.merged_mask(support)))
+                stride4[support] = stride4_classes(source.merged_mask(support))
             except OshpError as error:
                 problems.extend(error.problems)
         raise_problems(problems)
+        raise_problems(f"{source.root}: {problem}" for problem in differences(manifest, digests, stride4))
         index = {
             "format": _FORMAT,
             "manifest": manifest.name,
             "version": manifest.version,
             "test_digest": manifest.test_digest,
-            "queries": masks,
-            "stride4_classes": stride4,
+            "queries": {query: {"size": size, "digest": digests[query]} for query, size in sizes.items()},
+            "stride4_classes": {support: list(classes) for support, classes in stride4.items()},
         }
         archive.writestr(zipfile.ZipInfo(_INDEX, _ZIP_DATE), readable_json(index))
 
@@ -116,7 +124,8 @@ def load_truth(path: Path, manifest: Manifest) -> Truth:
     """Loads the truth of a manifest.
 
     Raises:
-        OshpError: not a truth file, the truth of another manifest, or every problem in its index.
+        OshpError: not a truth file, the truth of another manifest, every problem in its index, or other masks than
+            those that the manifest was shipped with.
     """
     try:
         with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
@@ -146,6 +155,9 @@ def load_truth(path: Path, manifest: Manifest) -> Truth:
     lacking = [*(set(manifest.pairs.query) - sizes.keys()), *(set(manifest.pairs.support) - stride4.keys())]
     reader.wrong_if(lacking, f"lacks {len(lacking)} images of the manifest, {', '.join(sorted(lacking)[:5])}")
     raise_problems(reader.problems)
+    digests = {query: digests[query] for query in manifest.pairs.queries}
+    stride4 = {support: stride4[support] for support in sorted(set(manifest.pairs.support))}
+    raise_problems(f"{path}: {problem}" for problem in differences(manifest, digests, stride4))
     return Truth(path, sizes, digests, stride4)
 
 

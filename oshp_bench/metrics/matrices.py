@@ -16,9 +16,10 @@ from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
 from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, content_digest, parse_json, written_whole
+from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, DIGEST, content_digest, parse_json, written_whole
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import Truth
+from oshp_bench.manifest.truth_digests import same_truth, shipped_digest
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
@@ -51,6 +52,7 @@ class Matrices:
         digest: of the prediction files.
         method: the method's name, "" if predictions.json does not give it.
         card: the submission's method card, None if the predictions are not part of a submission.
+        truth: the digest of the truth's pixels; "" if they were counted from arrays, or by a version before 0.2.
     """
 
     kway: Counts | None
@@ -60,6 +62,7 @@ class Matrices:
     digest: str
     method: str = ""
     card: MethodCard | None = None
+    truth: str = ""
 
     def of(self, way: str) -> Counts | None:
         """The matrices of a way, "k" or "1"."""
@@ -165,6 +168,7 @@ def count_predictions(
         digest=content_digest(digests),
         method=predictions.card.get("method") or "",
         card=predictions.method,
+        truth=truth.digest,
     )
 
 
@@ -177,6 +181,7 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
         "test_digest": manifest.test_digest,
         "convention": convention,
         "predictions": matrices.digest,
+        "truth": matrices.truth,
         "method": matrices.method,
         "card": matrices.card and matrices.card.to_json(),
         "missing": {way: list(names) for way, names in matrices.missing.items()},
@@ -233,6 +238,7 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             digest=str(about["predictions"]),
             method=about["method"] or "",
             card=_card(about, path),
+            truth=_truth(about, manifest, path),
         )
     except _BROKEN_NPZ as error:
         why = " ".join(str(error).split())[:200]
@@ -247,6 +253,20 @@ def _card(about: dict[str, Any], path: Path) -> MethodCard | None:
     card = method_card(reader.table("card"))
     raise_problems(reader.problems)
     return card
+
+
+def _truth(about: dict[str, Any], manifest: Manifest, path: Path) -> str:
+    truth = about.get("truth", "")
+    if truth == "":
+        return ""
+    if not isinstance(truth, str) or not DIGEST.fullmatch(truth):
+        raise ValueError(f"truth {shown(truth)} is no digest")
+    if not same_truth(truth, shipped_digest(manifest.test_digest)):
+        raise OshpError(
+            f"{path}: counted on another truth than the one that {manifest.name} was published with; score the"
+            " predictions again"
+        )
+    return truth
 
 
 def _are_pixels(counts: Counts) -> bool:

@@ -15,6 +15,7 @@ from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import load_truth
+from oshp_bench.manifest.truth_digests import same_truth
 from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.diagnosis import diagnose
 from oshp_bench.metrics.figures import parse_figure
@@ -81,8 +82,9 @@ class Result:
         ways = "+".join(way for way in WAYS if self.matrices.of(way) is not None)
         boot = f"{self.resampling.resamples}q,seed{self.resampling.seed}" if self.resampling.resamples else "none"
         return (
-            f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}|ways:{ways}"
-            f"|convention:{self.convention}|bootstrap:{boot}|oshp-bench-{__version__}"
+            f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}"
+            f"|truth:{self.matrices.truth[7:19] or 'unknown'}|ways:{ways}|convention:{self.convention}|bootstrap:{boot}"
+            f"|oshp-bench-{__version__}"
         )
 
     @property
@@ -122,6 +124,7 @@ class Result:
                 "pairs": len(self.pairs),
                 "queries": len(self.pairs.queries),
             },
+            "truth": self.matrices.truth or None,
             "predictions": {
                 "digest": self.matrices.digest,
                 "method": self.matrices.method,
@@ -218,7 +221,7 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
     """The paired differences of two results (second minus first), for the ways that both have.
 
     Raises:
-        OshpError: the results have different pairs or conventions, or no way in common.
+        OshpError: the results have different pairs, truths or conventions, or no way in common.
     """
     alike = (first.manifest.test_digest, first.pairs, first.convention) == (
         second.manifest.test_digest,
@@ -226,6 +229,11 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
         second.convention,
     )
     ways = {sums.way: sums for sums in second.per_pair}
+    if alike and not same_truth(first.matrices.truth, second.matrices.truth):
+        raise OshpError(
+            f"these results cannot be compared, since they were scored on different truths: {first.signature} and"
+            f" {second.signature}"
+        )
     if not alike or not any(sums.way in ways for sums in first.per_pair):
         raise OshpError(f"these results cannot be compared: {first.signature} and {second.signature}")
     query = query_indices(first.pairs.query)

@@ -14,15 +14,15 @@ import PIL
 
 from oshp_bench.datasets.labels import NAME_PATTERN, VERSION_PATTERN
 from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.files import content_digest, read_json, readable_json, write_text
+from oshp_bench.files import DIGEST, content_digest, read_json, readable_json, write_text
 from oshp_bench.manifest import OshpClass
+from oshp_bench.manifest.truth_digests import same_truth
 from oshp_bench.metrics.counting import CONVENTIONS
 from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
 from oshp_bench.metrics.result import RESULT_FORMAT, Figure, Result
 from oshp_bench.untrusted import Reader, shown
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TOOL = re.compile(r"oshp-bench [0-9A-Za-z.+-]{1,80}")
 
 
@@ -57,6 +57,7 @@ class SavedResult:
         level: level of the intervals, 0..1.
         figures: the figures that this version knows, by full name.
         predictions: the digest of the predictions; "" if they were counted from arrays.
+        truth: the digest of the truth; "" in results of versions before 0.2, and from arrays.
         missing: way -> names of the pairs without a prediction. They count as all background.
         tool: name and version of the scorer.
     """
@@ -71,6 +72,7 @@ class SavedResult:
     level: float
     figures: Mapping[str, Figure]
     predictions: str
+    truth: str
     missing: Mapping[str, tuple[str, ...]]
     tool: str
 
@@ -79,9 +81,14 @@ AnyResult = Result | SavedResult
 
 
 def same_test(first: AnyResult, second: AnyResult) -> bool:
-    """Whether two results were scored on the same pairs and in the same convention, so that they compare."""
+    """Whether two results were scored on the same pairs and truth, in the same convention, so that they compare."""
     mine, theirs = ((result.manifest.test_digest, result.convention) for result in (first, second))
-    return mine == theirs
+    return mine == theirs and same_truth(truth_of(first), truth_of(second))
+
+
+def truth_of(result: AnyResult) -> str:
+    """The digest of the truth that a result was scored on; "" if it is unknown."""
+    return result.matrices.truth if isinstance(result, Result) else result.truth
 
 
 def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
@@ -98,7 +105,8 @@ def save_result(result: Result, path: Path, run: Mapping[str, Any]) -> None:
 def load_result(path: Path) -> SavedResult:
     """Reads a result file of unknown origin.
 
-    Older results have no member "method". It is added to the document after the digest was checked.
+    Older results have no member "method". It is added to the document after the digest was checked. Results of
+    versions before 0.2 do not say which truth they were scored on.
 
     Raises:
         OshpError: not a result, edited or damaged; or every wrong member, one per line.
@@ -129,7 +137,8 @@ def load_result(path: Path) -> SavedResult:
         convention=convention,
         level=level if isinstance(level, float) else 0.0,
         figures=_figures(reader.table("figures")),
-        predictions=_text(predictions, "digest", _DIGEST),
+        predictions=_text(predictions, "digest", DIGEST),
+        truth="" if reader.absent("truth") else _text(reader, "truth", DIGEST),
         missing=dict(predictions.table("missing").lists_of_text()),
         tool=_text(reader, "tool", _TOOL),
     )
@@ -153,7 +162,7 @@ def _manifest(reader: Reader) -> ScoredManifest:
         dataset=_text(manifest, "dataset", NAME_PATTERN),
         name=_text(manifest, "name", NAME_PATTERN),
         version=_text(manifest, "version", VERSION_PATTERN),
-        test_digest=_text(manifest, "test_digest", _DIGEST),
+        test_digest=_text(manifest, "test_digest", DIGEST),
         fold=manifest.integer("fold", least=1, most=99),
         protocol="" if manifest.absent("protocol") else _text(manifest, "protocol", NAME_PATTERN),
         pairs=manifest.integer("pairs", least=0),

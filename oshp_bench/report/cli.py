@@ -87,21 +87,20 @@ class _Request:
         seconds = {"counting": round(counted - started, 3), "figures": round(time.perf_counter() - counted, 3)}
         return result, {"predictions": click.format_filename(path), "jobs": self.jobs, "seconds": seconds}
 
-    def floor(self, path: Path) -> AnyResult:
-        """The result of a set that is shown beside the others: read from its file, or scored without intervals."""
+    def floor(self, path: Path, beside: Result) -> AnyResult:
+        """The result of a set that is shown beside another: read from its file, or scored without intervals."""
         from oshp_bench.metrics.intervals import Resampling
-        from oshp_bench.metrics.result_file import load_result
+        from oshp_bench.metrics.result_file import load_result, same_test, truth_of
 
-        if path.suffix != ".json":
-            return self.result(path, Resampling(0))[0]
-        saved = load_result(path)
-        if (saved.manifest.test_digest, saved.convention) != (self.manifest.test_digest, self.convention):
-            raise OshpError(
-                f"{path}: a result on {saved.manifest.name} {saved.manifest.version}, convention {saved.convention};"
-                f" it cannot be compared with results on {self.manifest.name} {self.manifest.version}, convention"
-                f" {self.convention}"
+        floor = load_result(path) if path.suffix == ".json" else self.result(path, Resampling(0))[0]
+        if not same_test(floor, beside):
+            its, other = (
+                f"{result.manifest.name} {result.manifest.version}, convention {result.convention}, truth"
+                f" {truth_of(result)[7:19] or 'unknown'}"
+                for result in (floor, beside)
             )
-        return saved
+            raise OshpError(f"{path}: a result on {its}; it cannot be compared with results on {other}")
+        return floor
 
 
 @click.command(cls=Command)
@@ -171,7 +170,7 @@ def main(
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
     results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
     differences = compare(*results) if len(results) == 2 else {}
-    floor_sets = [(click.format_filename(path), request.floor(path)) for path in floors]
+    floor_sets = [(click.format_filename(path), request.floor(path, results[0])) for path in floors]
     if out:
         _write(out, results, runs, differences)
     if sheet:

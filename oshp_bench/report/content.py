@@ -144,13 +144,15 @@ def report_of(
     """Collects the content of a report.
 
     Raises:
-        OshpError: results that cannot be compared, or a floor with other pairs or another convention.
+        OshpError: results that cannot be compared, or a floor with other pairs, another truth or another convention.
     """
     if len(results) not in (1, 2) or len(names) != len(results):
         raise OshpError("a report shows one result or compares two, and every result needs a name")
     for name, floor in floors:
         if not same_test(floor, results[0]):
-            raise OshpError(f"{shown(name)}: has other pairs or another convention than {results[0].signature}")
+            raise OshpError(
+                f"{shown(name)}: has other pairs, another truth or another convention than {results[0].signature}"
+            )
     if len(results) == 2 and differences is None:
         differences = compare(*results)
     sets = tuple(ScoredSet(name, result) for name, result in zip(names, results, strict=True))
