@@ -10,11 +10,12 @@ from eopnet_cases import COUNT, LABELS, MIDDLE, SIZE, WIDTH, Strided, batch, blo
 from torch import Tensor
 
 from oshp_bench.baselines.contract import Batch, Progress
-from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.eopnet.network import EOPNet, SpacePrototypes
 from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings, Parts
 from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast
 from oshp_bench.baselines.pieces.losses import cross_entropy
-from oshp_bench.baselines.pieces.prototypes import EMPTY, Prototypes
+from oshp_bench.baselines.pieces.memory import MomentumPrototypes
+from oshp_bench.baselines.pieces.prototypes import EMPTY, Prototypes, to_grid
 from oshp_bench.errors import OshpError
 
 SLOTS = Prototypes(
@@ -222,6 +223,26 @@ def test_a_one_way_episode_looks_at_its_target_alone() -> None:
     assert {name: loss.item() for name, loss in net(episodes, MIDDLE).items()} == {
         name: loss.item() for name, loss in network(way="1")(alone, MIDDLE).items()
     }
+
+
+def test_in_the_release_a_crop_that_lost_the_class_is_dropped_whatever_its_padding() -> None:
+    net = network(RELEASE, way="1").train()
+    episodes = batch("1")
+    assert episodes.support_targets.tolist() == [[2], [7]]
+    mask = torch.where(episodes.support_masks[:, 0] == 2, 255, episodes.support_masks[:, 0])
+    grid = to_grid(mask, (8, 8))
+    assert (grid[0] == 255).any() and not (grid[0] == 2).any()
+    features = net.encode(episodes.support_images[:, 0]).fine
+    found = net.fine_prototypes(features, grid, episodes.support_targets, epoch=0)
+    assert found.present.tolist() == [[False], [True]]
+    assert not found.vectors[0].any()
+    assert isinstance(net.memory, MomentumPrototypes)
+    assert not net.memory.rows[2].any()
+    # So the query's pixels of the class are background.
+    task = SpacePrototypes(found, None, episodes.support_targets)
+    truth = net.truth(episodes.query_masks, episodes.query_coarse, task)
+    assert set(truth[0].unique().tolist()) == {0, 255}
+    assert 1 in truth[1]
 
 
 def test_one_way_is_k_way_with_one_class(trained: EOPNet) -> None:

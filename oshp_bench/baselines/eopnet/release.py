@@ -83,8 +83,10 @@ class ReleasedOneWayEOPNet(ReleasedEOPNet):
         super().__init__(backbone, labels, way, replace(settings, parts=replace(settings.parts, contrast=False)))
 
     def fine_prototypes(self, features: Tensor, mask: Tensor, asked: Tensor, epoch: int) -> Prototypes:
-        """The mask's values are the weights: padding counts 255-fold."""
-        static, present = pooled(features, class_weights(mask, asked) + IGNORE * (mask == IGNORE)[:, None])
+        """The mask's values are the weights: padding counts 255-fold, but alone it makes no prototype."""
+        shown = class_weights(mask, asked)
+        static, _ = pooled(features, shown + IGNORE * (mask == IGNORE)[:, None])
+        present = shown.flatten(2).any(2)
         vectors, present = self.memory(static, present, asked, epoch < self.settings.warm_up)
         return Prototypes(asked, vectors, present, ranked=torch.ones_like(present))
 
