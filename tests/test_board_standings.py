@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from board_cases import CARD, document, entries_of, on
+from board_cases import CARD, document, entries_of, on, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oshp_bench.leaderboard.entries import Entry
+from oshp_bench.leaderboard.entries import Entry, load_entries
 from oshp_bench.leaderboard.standings import Standing, known_manifests, standings
 
 NOVEL = "kway/novel_miou"
@@ -124,7 +124,7 @@ def test_a_way_that_was_not_scored_has_no_table(tmp_path: Path) -> None:
 
 def test_a_figure_without_anything_to_count_is_no_zero(tmp_path: Path) -> None:
     (row,) = kway(entries_of(tmp_path, document("a", {NOVEL: None, "kway/human_miou": 0.2}))).rows
-    assert list(row.cells) == [("kway/human_miou", 1), ("kway/human_miou", None)]
+    assert list(row.cells) == [("kway/human_miou", 1)]
 
 
 def test_two_results_of_one_method_on_one_fold_are_both_shown_and_said(tmp_path: Path) -> None:
@@ -141,6 +141,36 @@ def test_methods_of_one_name_with_different_cards_are_not_mixed(tmp_path: Path) 
     rows = kway(entries_of(tmp_path, document(CARD, fold=1), document(other, fold=2))).rows
     assert [sorted(row.entries) for row in rows] == [[1], [2]]
     assert [row.namesakes for row in rows] == [2, 2]
+
+
+def test_two_peoples_methods_of_one_name_share_no_average_without_cards(tmp_path: Path) -> None:
+    results = (
+        ("ada/fold1/result.json", "eopnet", 1),
+        ("ada/fold2/result.json", "eopnet", 2),
+        ("ben/fold1/result.json", "mine", 1),
+        ("cleo/fold2/result.json", "mine", 2),
+        ("dora/floor1.json", "class-prior", 1),
+        ("emil/floor2.json", "class-prior", 2),
+        ("emil/a.json", "theirs", 1),
+        ("emil/b.json", "theirs", 2),
+        ("floor/c.json", "theirs", 2),
+    )
+    for number, (path, method, fold) in enumerate(results):
+        write(tmp_path / path, document(method, fold=fold, figure=number / 10))
+    rows = kway(load_entries([tmp_path])[0]).rows
+    assert sorted((row.name, sorted(row.entries), (NOVEL, None) in row.cells) for row in rows) == [
+        ("class-prior", [1, 2], True),
+        ("eopnet", [1, 2], True),
+        ("mine", [1], False),
+        ("mine", [2], False),
+        ("theirs", [1, 2], True),
+        ("theirs", [2], False),
+    ]
+
+
+def test_one_fold_of_an_own_dataset_has_no_average(tmp_path: Path) -> None:
+    (row,) = kway(entries_of(tmp_path, document(CARD, fold=1))).rows
+    assert (NOVEL, 1) in row.cells and (NOVEL, None) not in row.cells
 
 
 def test_what_a_reader_has_to_know_is_said(tmp_path: Path) -> None:

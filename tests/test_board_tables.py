@@ -72,7 +72,8 @@ def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
 
 
 def test_csv_holds_every_figure_with_full_precision(tmp_path: Path) -> None:
-    documents = [document("a", {name: (number + 1) / 7 for number, name in enumerate(FIGURES)}, fold=1)]
+    values = {name: (number + 1) / 7 for number, name in enumerate(FIGURES)}
+    documents = [document("a", values, fold=1), document("a", values, fold=2)]
     kway, oneway = csv.DictReader(
         io.StringIO(csv_table(standings(entries_of(tmp_path, *documents), {}, published=False)))
     )

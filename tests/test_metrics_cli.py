@@ -104,6 +104,19 @@ def test_csv_holds_every_figure_with_all_digits(bench: Bench, sets: tuple[Path, 
         assert (row["manifest"], row["version"], row["convention"]) == ("tiny_fold1", "1.0.0", "default")
 
 
+def test_csv_of_two_sets_has_their_differences(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(bench, *sets, QUICK, "--format=csv", "--out", tmp_path).stdout)))
+    wanted = read(tmp_path / "comparison.json")["differences"]
+    found = {row["figure"]: row for row in rows if row["predictions"] == f"{sets[1]} minus {sets[0]}"}
+    assert found.keys() == wanted.keys()
+    for name, difference in wanted.items():
+        for column in ("value", "low", "high", "p_value"):
+            assert found[name][column] == ("" if difference[column] is None else repr(difference[column]))
+    assert {row["p_value"] for row in rows if row["predictions"] in map(str, sets)} == {""}
+    hat = next(row for row in found.values() if row["figure"] == "kway/iou/1")
+    assert (hat["class"], hat["role"]) == ("hat", "base")
+
+
 def test_latex_and_markdown_are_whole_tables(bench: Bench, sets: tuple[Path, Path]) -> None:
     latex = run(bench, sets[0], QUICK, "--format=latex").stdout
     tables = latex.split(r"\begin{tabular}")[1:]

@@ -19,6 +19,8 @@ from oshp_bench.untrusted import shown
 
 MOST_FILES = 20_000
 _OURS = "oshp-"
+# oshp-score --out gives every result a folder of its own, and this name.
+_OWN_FOLDER = "result"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Entry:
     Attributes:
         result: without its document, and with only the figures of HEADLINE.
         name: the method's; where the result says none, that of the result's folder.
-        identity: a digest of all that the result says about its method, so equal for results of one method.
+        identity: a digest of all that the result says about its method, so equal for results of one method. Without a
+            card that is a name, which two people may use: then the folder that the results lie in counts too.
         matrices: the file of per-pair matrices beside the result, if there is one.
     """
 
@@ -128,7 +131,9 @@ def _load(path: Path) -> Entry | None:
         raise OshpError(f"{path}: has none of the figures that a board shows")
     folder = path.resolve().parent
     name = result.method_name or _printable(folder.name)
-    about = result.card.to_json() if result.card else [result.method_name, result.method_name or str(folder)]
+    learns_nothing = result.method_name in (*named("rule"), *named("frozen"))
+    where = "" if learns_nothing else str(folder.parent if path.stem == _OWN_FOLDER and result.method_name else folder)
+    about = result.card.to_json() if result.card else [result.method_name, where]
     # A board may have thousands of results, so an entry keeps only what the board shows.
     kept = replace(result, document={}, figures=shown_figures)
     return Entry(kept, name, content_digest(about), _matrices_beside(path))
@@ -149,7 +154,7 @@ def _printable(text: str) -> str:
 
 def _matrices_beside(path: Path) -> Path | None:
     """The matrices beside a result: matrices.npz beside result.json, or a.npz beside a.json."""
-    names = [path.with_suffix(".npz"), *([path.with_name("matrices.npz")] if path.stem == "result" else [])]
+    names = [path.with_suffix(".npz"), *([path.with_name("matrices.npz")] if path.stem == _OWN_FOLDER else [])]
     return next((file for file in names if file.is_file()), None)
 
 

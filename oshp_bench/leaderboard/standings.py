@@ -55,7 +55,7 @@ class Row:
 
     Attributes:
         kind: "entry", "floor" or "published".
-        cells: (figure, fold) -> cell; fold None is the average over all folds.
+        cells: (figure, fold) -> cell; fold None is the average over all folds, if there are several.
         entries: fold -> the result; empty for published rows.
         namesakes: number of rows of the table with this name.
         twins: names of the other rows with the same predictions.
@@ -292,7 +292,7 @@ def _row(entries: Mapping[int, Entry], folds: Sequence[int], names: Sequence[str
             if figure and figure.value is not None:
                 cells[name, fold] = Cell(figure.value, figure.low, figure.high)
         values = [cells[name, fold].value for fold in folds if (name, fold) in cells]
-        if len(values) == len(folds):
+        if 1 < len(values) == len(folds):
             cells[name, None] = Cell(sum(values) / len(values))
     first = next(iter(entries.values()))
     return Row(first.name, "floor" if first.is_floor else "entry", cells, entries)

@@ -310,7 +310,7 @@ def _print(
         click.echo(json.dumps(whole, indent=1))
         return
     if form == "csv":
-        click.echo(tables.figures_csv([*sets, *floors]), nl=False)
+        click.echo(tables.figures_csv([*sets, *floors], differences), nl=False)
         return
     render = tables.RENDERERS[form]
     shown = []

@@ -175,19 +175,29 @@ def latex_text(text: str) -> str:
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
 
 
-def figures_csv(results: Sequence[tuple[str, AnyResult]]) -> str:
-    """CSV with one row per figure of every result, fractions with full precision, for spreadsheets and pandas."""
+def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Mapping[str, Difference] | None = None) -> str:
+    """CSV with one row per figure of every result, fractions with full precision, for spreadsheets and pandas.
+
+    Args:
+        differences: of the first two results, second minus first. They are rows, too, with a last column p_value.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ("predictions", "manifest", "version", "convention", "figure", "class", "role", "value", "low", "high")
-    )
-    for name, result in results:
+    columns = ("predictions", "manifest", "version", "convention", "figure", "class", "role", "value", "low", "high")
+    writer.writerow((*columns, "p_value") if differences else columns)
+    shown: list[tuple[str, AnyResult, Mapping[str, Figure | Difference]]]
+    shown = [(name, result, result.figures) for name, result in results]
+    if differences:
+        shown.append((f"{results[1][0]} minus {results[0][0]}", results[1][1], differences))
+    for name, result, figures in shown:
         about = {str(oshp_class.id): (oshp_class.name, oshp_class.role) for oshp_class in result.manifest.classes}
         head = (name, result.manifest.name, result.manifest.version, result.convention)
-        for full_name, figure in result.figures.items():
+        for full_name, figure in figures.items():
             class_id = str(parse_figure(full_name).class_id)
-            values = ("" if number is None else repr(number) for number in (figure.value, figure.low, figure.high))
+            numbers = [figure.value, figure.low, figure.high]
+            if differences:
+                numbers.append(figure.p_value if isinstance(figure, Difference) else None)
+            values = ("" if number is None else repr(number) for number in numbers)
             writer.writerow((*head, full_name, *about.get(class_id, ("", "")), *values))
     return buffer.getvalue()
 
