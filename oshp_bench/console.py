@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import OshpError, printable
 from oshp_bench.version import __version__
 
 Item = TypeVar("Item")
@@ -20,29 +21,58 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Prints a text that may quote names of unknown origin: what could steer a terminal, or what the stream's encoding
+    lacks, is escaped.
+    """
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    click.echo(printable(text, "\n\t").encode(encoding, "backslashreplace").decode(encoding), err=err, nl=nl)
+
+
+def _fail(problems: Iterable[str], exit_code: int) -> NoReturn:
+    # Where stderr cannot be written to either, the exit code says it.
+    with suppress(OSError):
+        for problem in problems:
+            echo(f"error: {problem}", err=True)
+    raise click.exceptions.Exit(exit_code)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OshpError as error:
+        _fail(error.problems, error.exit_code)
+    except click.ClickException as error:
+        # It quotes what was typed.
+        vars(error)["message"] = printable(error.message, "\n\t")
+        raise
+    except KeyboardInterrupt:
+        echo("stopped", err=True)
+        raise click.exceptions.Exit(130) from None
+    except OSError as error:
+        # A broken pipe means that the reader has stopped; click handles it.
+        if isinstance(error, BrokenPipeError):
+            raise
+        place = f"{printable(str(error.filename))}: " if error.filename else ""
+        _fail([f"{place}{error.strerror or error}; check space and permissions"], 2)
+
+
 class Command(click.Command):
     """A command with -h that turns an OshpError or a full disk into lines on stderr and an exit code."""
 
     def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return ["-h", "--help"]
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        # Here --help is printed.
+        with _told():
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _told():
             return super().invoke(ctx)
-        except OshpError as error:
-            for problem in error.problems:
-                click.echo(f"error: {problem}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
-            ctx.exit(130)
-        except OSError as error:
-            # A broken pipe means that the reader has stopped; click handles it.
-            if isinstance(error, BrokenPipeError):
-                raise
-            place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error: {place}{error.strerror or error}; check space and permissions", err=True)
-            ctx.exit(2)
 
 
 class Group(Command, click.Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 MOST_PROBLEMS = 50
@@ -11,14 +12,15 @@ class OshpError(Exception):
     """Bad usage or bad input: exit code 2.
 
     Args:
-        problems: one line each: what is wrong, in which file, what to do. A check passes all that it found.
+        problems: one line each: what is wrong, in which file, what to do. A check passes all that it found. They may
+            quote names and texts of unknown origin: what cannot be printed is escaped.
     """
 
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems: tuple[str, ...] = problems
+        self.problems: tuple[str, ...] = tuple(map(printable, problems))
+        super().__init__("\n".join(self.problems))
 
 
 class CheckFailed(OshpError):
@@ -38,3 +40,19 @@ def shortened(problems: Sequence[str], most: int = MOST_PROBLEMS, rest: str = "m
     """The first problems of a long list, then a line with the number of the others; `rest` is what they are called."""
     more = [f"... and {len(problems) - most} {rest}"] if len(problems) > most else []
     return [*problems[:most], *more]
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text of unknown origin that cannot steer a terminal: other than printable characters are escaped.
+
+    Args:
+        keep: characters that stay as they are, such as newlines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    # Where JSON leaves a sign as it is, the escape is JSON's, so that escaped JSON is still JSON.
+    return repr(sign)[1:-1] if sign < "\x7f" else json.dumps(sign)[1:-1] if sign > "\x7f" else "\\u007f"

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from oshp_bench.errors import printable
+
 _MOST_TEXT = 20_000
 _MOST_SHOWN = 500
 
@@ -181,8 +183,3 @@ class Reader:
 def shown(value: object) -> str:
     """A value of unknown origin as at most 60 characters of one line."""
     return re.sub(r"\s+", " ", repr(value))[:60]
-
-
-def printable(text: str) -> str:
-    """A text of unknown origin that cannot steer a terminal: other than printable characters are escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

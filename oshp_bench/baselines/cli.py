@@ -14,6 +14,7 @@ from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.console import (
     Command,
     device_option,
+    echo,
     json_option,
     listed,
     manifest_option,
@@ -125,14 +126,14 @@ def main(
             },
             "next": score,
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     for way, episodes in todo.items():
         kept = f" ({total - len(episodes)} of them were there)" if len(episodes) < total else ""
-        click.echo(f"{writers[way].folder}: {total} {way}-way predictions of {predictor.name}{kept}")
+        echo(f"{writers[way].folder}: {total} {way}-way predictions of {predictor.name}{kept}")
     if predictor.summary:
-        click.echo(predictor.summary)
-    click.echo(f"Score them: {shlex.join(score)}")
+        echo(predictor.summary)
+    echo(f"Score them: {shlex.join(score)}")
 
 
 def _by_query(pairs: Pairs, indices: tuple[int, ...]) -> list[int]:

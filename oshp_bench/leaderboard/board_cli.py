@@ -14,6 +14,7 @@ from oshp_bench.console import (
     FILE,
     Group,
     convention_option,
+    echo,
     manifest_option,
     out_option,
     version_option,
@@ -63,9 +64,9 @@ def build_command(
     entries, known, standings = _standings(results, manifests, published)
     written = write_board(standings, known, out, reports=reports)
     rows = sum(len(table.rows) for table in standings)
-    click.echo(f"{out / 'index.html'}: {len(entries):,} results, {rows:,} rows in {len(standings)} tables")
+    echo(f"{out / 'index.html'}: {len(entries):,} results, {rows:,} rows in {len(standings)} tables")
     if written:
-        click.echo(f"{written[0].parent}: {len(written):,} reports")
+        echo(f"{written[0].parent}: {len(written):,} reports")
 
 
 @main.command("table")
@@ -106,7 +107,7 @@ def table_command(
     if not chosen:
         held = ", ".join(dict.fromkeys(f"{table.dataset} {table.protocol}" for table in standings))
         raise OshpError(f"no table matches these options; there are tables for {held}")
-    click.echo(BOARD_FORMATS[form](chosen, intervals=intervals), nl=False)
+    echo(BOARD_FORMATS[form](chosen, intervals=intervals), nl=False)
 
 
 @main.command("codabench")
@@ -162,9 +163,9 @@ def codabench_command(
         image=docker_image,
     )
     write_bundle(competition, tasks, out, wheels)
-    click.echo(f"{out}: {', '.join(task.manifest.name for task in tasks)}; columns {', '.join(competition.columns)}")
+    echo(f"{out}: {', '.join(task.manifest.name for task in tasks)}; columns {', '.join(competition.columns)}")
     if wheels is None:
-        click.echo(
+        echo(
             "note: if the image lacks click, pillow, jinja2 or matplotlib, scoring installs them when it starts, which"
             f" needs a network; for workers without one, run\n  {download_command(Path('wheels'))}\n  and add --wheels"
             " wheels",
@@ -182,9 +183,9 @@ def _standings(
 
     entries, notes = load_entries(results)
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     known = known_manifests(entries, manifests)
     unknown = (entry.manifest for entry in entries if entry.manifest.test_digest not in known)
     for name in sorted({f"{manifest.name} {manifest.version}" for manifest in unknown}):
-        click.echo(f"note: {name}: this manifest is missing; give --manifest to check and test its results", err=True)
+        echo(f"note: {name}: this manifest is missing; give --manifest to check and test its results", err=True)
     return entries, known, with_tests(standings(entries, known, published=published), known)

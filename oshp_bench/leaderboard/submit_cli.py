@@ -14,6 +14,7 @@ from oshp_bench.console import (
     FILE,
     Group,
     convention_option,
+    echo,
     jobs_option,
     json_option,
     manifest_option,
@@ -48,7 +49,7 @@ def main() -> None:
 @main.command("template")
 def template_command() -> None:
     """Print a method card to fill in: oshp-submit template > method.toml"""
-    click.echo(Path(__file__).with_name("method.toml").read_text(encoding="utf-8"), nl=False)
+    echo(Path(__file__).with_name("method.toml").read_text(encoding="utf-8"), nl=False)
 
 
 @main.command("pack")
@@ -86,10 +87,10 @@ def pack_command(
     _check_truths(truths, manifests)
     loaded = [(name, load_manifest(name)) for name in manifests]
     submission = pack(_tasks(loaded, predictions, truths, root), method, out, way=way, convention=convention, jobs=jobs)
-    click.echo(f"{click.format_filename(out)}: {submission.method.name}, {out.stat().st_size / 1e6:.1f} MB")
+    echo(f"{click.format_filename(out)}: {submission.method.name}, {out.stat().st_size / 1e6:.1f} MB")
     _print_sets(submission)
     for name in manifests:
-        click.echo(f"Score it: {shlex.join(('oshp-score', click.format_filename(out), '--manifest', name))}")
+        echo(f"Score it: {shlex.join(('oshp-score', click.format_filename(out), '--manifest', name))}")
 
 
 @main.command("check")
@@ -135,7 +136,7 @@ def check_command(
     if as_json:
         _print_verdict(said, ())
         return
-    click.echo(f"{click.format_filename(submission)}: {said.method.name}; oshp-score takes it")
+    echo(f"{click.format_filename(submission)}: {said.method.name}; oshp-score takes it")
     _print_sets(said)
 
 
@@ -180,11 +181,11 @@ def _print_sets(submission: Submission) -> None:
     from oshp_bench.episodes.episodes import way_name
 
     for listed in submission.sets:
-        click.echo(f"  {listed.manifest} {listed.version}: {' and '.join(way_name(way) for way in listed.ways)}")
+        echo(f"  {listed.manifest} {listed.version}: {' and '.join(way_name(way) for way in listed.ways)}")
 
 
 def _print_verdict(submission: Submission | None, problems: Sequence[str]) -> None:
     import json
 
     said = submission and submission.to_json()
-    click.echo(json.dumps({"passed": not problems, "problems": problems, "submission": said}, indent=1))
+    echo(json.dumps({"passed": not problems, "problems": problems, "submission": said}, indent=1))

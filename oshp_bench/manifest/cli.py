@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Group, json_option, version_option
+from oshp_bench.console import DIRECTORY, FILE, Group, echo, json_option, version_option
 from oshp_bench.errors import CheckFailed, OshpError, shortened
 
 if TYPE_CHECKING:
@@ -154,4 +154,4 @@ def _print(content: dict[str, Any] | Iterable[str]) -> None:
     """Prints JSON, or lines."""
     lines = [json.dumps(content, indent=1, ensure_ascii=False)] if isinstance(content, dict) else content
     for line in lines:
-        click.echo(line)
+        echo(line)

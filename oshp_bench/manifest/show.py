@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from oshp_bench.datasets.labels import POOLS
+from oshp_bench.errors import printable
 from oshp_bench.manifest.model import Manifest, Pairs
-from oshp_bench.untrusted import printable
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:

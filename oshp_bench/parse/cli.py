@@ -15,6 +15,7 @@ from oshp_bench.console import (
     FILE,
     Command,
     device_option,
+    echo,
     json_option,
     listed,
     out_option,
@@ -112,7 +113,7 @@ def main(
     called = {own.number: own.name for own in classes}
     palette = palette_bytes({0: "background", **called})
     if not as_json:
-        click.echo(_announced(network, classes))
+        echo(_announced(network, classes))
     results = []
     for query, (mask_file, overlay_file) in progress(zip(queries, outputs, strict=True), "photos", len(queries)):
         try:
@@ -134,12 +135,12 @@ def main(
         )
         if not as_json:
             found = [f"{name} {100 * shares[number]:.1f} %" for number, name in called.items() if shares[number]]
-            click.echo(f"{click.format_filename(query)}: {', '.join(found) or 'nothing of it'}")
+            echo(f"{click.format_filename(query)}: {', '.join(found) or 'nothing of it'}")
     if as_json:
         about = [{"number": own.number, "name": own.name, "learned": own.learned} for own in classes]
-        click.echo(json.dumps({"network": network.about(), "classes": about, "photos": results}))
+        echo(json.dumps({"network": network.about(), "classes": about, "photos": results}))
         return
-    click.echo(f"Look at {out}")
+    echo(f"Look at {out}")
 
 
 def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:

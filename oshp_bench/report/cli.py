@@ -18,6 +18,7 @@ from oshp_bench.console import (
     FILE,
     Command,
     convention_option,
+    echo,
     jobs_option,
     manifest_option,
     out_option,
@@ -204,7 +205,7 @@ def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
     except OshpError:
         if request.root:
             raise
-        click.echo("note: the report shows only masks; photos need --root", err=True)
+        echo("note: the report shows only masks; photos need --root", err=True)
         source = None
     sets = tuple(open_predictions(path, request.way, request.manifest) for path in predictions)
     return Gallery(request.truth, sets, source)
@@ -256,7 +257,7 @@ def _typed(context: click.Context) -> str:
 def _note_missing(results: Sequence[Result], given: list[Path]) -> None:
     for path, result in zip(given, results, strict=True):
         for way, names in result.matrices.missing.items():
-            click.echo(
+            echo(
                 f"note: {path}: {len(names)} of {len(result.pairs)} {way}-way predictions are missing and count as all"
                 f" background: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
                 err=True,
@@ -307,10 +308,10 @@ def _print(
             whole["floor"] = [result.document for _, result in floors]
         if differences:
             whole["differences"] = {name: asdict(difference) for name, difference in differences.items()}
-        click.echo(json.dumps(whole, indent=1))
+        echo(json.dumps(whole, indent=1))
         return
     if form == "csv":
-        click.echo(tables.figures_csv([*sets, *floors], differences), nl=False)
+        echo(tables.figures_csv([*sets, *floors], differences), nl=False)
         return
     render = tables.RENDERERS[form]
     shown = []
@@ -325,6 +326,6 @@ def _print(
     if differences:
         (first_name, first), (second_name, second) = sets
         shown.append(render(tables.comparison_table((first_name, second_name), (first, second), differences)))
-    click.echo("\n".join(shown))
+    echo("\n".join(shown))
     if form == "table":
-        click.echo("\n".join(result.signature for _, result in sets))
+        echo("\n".join(result.signature for _, result in sets))

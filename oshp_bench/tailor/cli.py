@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Command, json_option, out_option, root_option, version_option
+from oshp_bench.console import DIRECTORY, FILE, Command, echo, json_option, out_option, root_option, version_option
 from oshp_bench.errors import OshpError
 
 
@@ -80,4 +80,4 @@ def main(
         write_pack(manifest, source, pack)
         files.append(pack)
     report = TailoringReport(manifest, source, tuple(files), difference(shipped, manifest) if shipped else None)
-    click.echo(readable_json(report.json) if as_json else "\n".join(report.lines()), nl=not as_json)
+    echo(readable_json(report.json) if as_json else "\n".join(report.lines()), nl=not as_json)

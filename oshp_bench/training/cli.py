@@ -16,6 +16,7 @@ from oshp_bench.console import (
     FILE,
     Command,
     device_option,
+    echo,
     json_option,
     listed,
     manifest_option,
@@ -102,7 +103,7 @@ def main(
         preset = "quick" if manifest is None else "paper" if gpu else "cpu"
     settings = resolved(preset, changed)
     if list_settings:
-        click.echo(as_toml(settings, commented=True), nl=False)
+        echo(as_toml(settings, commented=True), nl=False)
         return
     contract = load_manifest(manifest or _EMBEDDED)
     folder = out or Path("runs", f"{contract.name}-{settings.method}-{settings.way}way")
@@ -129,13 +130,13 @@ def main(
             "seconds": round(outcome.seconds, 1),
             "next": predict,
         }
-        click.echo(json.dumps(result))
+        echo(json.dumps(result))
         return
     figure = "" if outcome.figure is None else f", C_base mIoU {100 * outcome.figure:.2f} % on the validation list"
-    click.echo(f"{outcome.checkpoint}: {settings.method}, {settings.way}-way, epoch {outcome.epoch}{figure}")
+    echo(f"{outcome.checkpoint}: {settings.method}, {settings.way}-way, epoch {outcome.epoch}{figure}")
     more = "" if outcome.figure is None else ", validation.csv, curves.png, sheets/"
-    click.echo(f"Look into {folder}: metrics.csv{more}")
-    click.echo(f"Predict: {shlex.join(predict)}")
+    echo(f"Look into {folder}: metrics.csv{more}")
+    echo(f"Predict: {shlex.join(predict)}")
 
 
 if __name__ == "__main__":
