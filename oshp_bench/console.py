@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from oshp_bench.errors import OshpError, printable
+from oshp_bench.errors import OshpError, printable, raise_problems
 from oshp_bench.version import __version__
 
 Item = TypeVar("Item")
@@ -126,6 +127,34 @@ def side_option(default: str) -> Callable[[Function], Function]:
     """--side: the size of photos in a network."""
     text = f"Longer side of photos in pixels.  [default: {default}]"
     return click.option("--side", type=click.IntRange(32, 8192), help=text)
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuses outputs that would replace an input. Every command calls it before it writes anything.
+
+    Args:
+        outputs: the files that the command will write, None for those that nobody asked for.
+        inputs: the files that it reads, and folders that nothing may be added to: the scorer refuses predictions with
+            other files among them.
+
+    Raises:
+        OshpError: every output that is an input, lies in such a folder, or is given twice.
+    """
+    read = {os.path.realpath(path): path for path in inputs if path}
+    folders = [place for place, path in read.items() if path.is_dir()]
+    written: set[str] = set()
+    problems = []
+    for output in filter(None, outputs):
+        place = os.path.realpath(output)
+        within = next((folder for folder in folders if Path(place).is_relative_to(folder)), None)
+        if place in read:
+            problems.append(f"{output}: would be overwritten, but this command reads it; write to another place")
+        elif within:
+            problems.append(f"{output}: lies in {read[within]}, which would then be refused; write to another place")
+        elif place in written:
+            problems.append(f"{output}: two outputs have this name; give each its own")
+        written.add(place)
+    raise_problems(problems)
 
 
 def listed(title: str, lines: Iterable[tuple[str, str]]) -> str:

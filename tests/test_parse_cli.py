@@ -261,7 +261,7 @@ def test_nothing_is_written_over_an_input_or_twice(here: Path, tmp_path: Path) -
             *("--mask", str(tmp_path / "a_mask.png"), "-o", str(tmp_path), str(tmp_path / "a.png")),
         ],
     )
-    assert result.stderr == f"error: {tmp_path / 'a_mask.png'}: would be overwritten; choose another folder\n"
+    assert result.stderr.startswith(f"error: {tmp_path / 'a_mask.png'}: would be overwritten")
     result = parse(here, tmp_path, here / "a.png", tmp_path / "a.png")
     assert result.stderr.count("there is more than one photo called a; rename one") == 2
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

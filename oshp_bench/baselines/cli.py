@@ -13,6 +13,7 @@ from oshp_bench.baselines.registry import named
 from oshp_bench.baselines.use import Use, find_method
 from oshp_bench.console import (
     Command,
+    check_outputs,
     device_option,
     echo,
     json_option,
@@ -86,14 +87,15 @@ def main(
     from oshp_bench.datasets.sources import find_source
     from oshp_bench.episodes.episodes import Episodes
     from oshp_bench.episodes.reading_ahead import ReadingCache
-    from oshp_bench.episodes.writer import PredictionWriter
+    from oshp_bench.episodes.writer import CARD, PredictionWriter
     from oshp_bench.files import reserved
-    from oshp_bench.manifest import load_manifest
+    from oshp_bench.manifest import load_manifest, manifest_path
 
     ways = [way for way in predictor.ways if wanted in (way, "both")]
     if not ways:
         raise OshpError(f"{method} parses {' and '.join(predictor.ways)}-way only; remove --way {wanted}")
     contract = load_manifest(manifest)
+    check_outputs([out / CARD], [Path(method), manifest_path(manifest)])
     predictor.check(contract)
     source = find_source(contract.dataset, root)
     images = ReadingCache(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +113,21 @@ class Source:
     def mask_name(self, image_id: str) -> str:
         """What errors call an image's mask: its path, or the image id in an embedded dataset."""
         return str(self.mask_path(image_id) or image_id)
+
+    def files_among(self, paths: Iterable[Path | None]) -> list[Path]:
+        """Those of some paths that are the dataset's own photos, masks, lists or tables."""
+        own = [
+            re.escape(os.path.realpath(self.root / pattern)).replace(r"\{id\}", ".+")
+            for part in self.layout.parts
+            for pattern in (part.photo, part.mask, part.ids, part.presence)
+            if pattern
+        ]
+        found = []
+        for path in filter(None, paths):
+            place = f"{os.path.realpath(path.parent)}/{path.name}"
+            if any(re.fullmatch(pattern, place) for pattern in own):
+                found.append(path)
+        return found
 
     def photo(self, image_id: str) -> images.Photo:
         """Reads a photo: uint8 [H, W, 3] RGB.

@@ -51,6 +51,12 @@ def write_board(
     return written
 
 
+def site_files(standings: Sequence[Standing], out: Path) -> list[Path]:
+    """The files that write_board writes, reports of all results included."""
+    reports = [out / _REPORTS / _report_name(entry) for entry in _entries(standings)]
+    return [out / "index.html", *(out / _TABLES / f"{table.key}.csv" for table in standings), *reports]
+
+
 def _entries(standings: Iterable[Standing]) -> list[Entry]:
     """The results in some tables, without repetition."""
     rows = (row for table in standings for row in table.rows)

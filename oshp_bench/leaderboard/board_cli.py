@@ -13,6 +13,7 @@ from oshp_bench.console import (
     DIRECTORY,
     FILE,
     Group,
+    check_outputs,
     convention_option,
     echo,
     manifest_option,
@@ -59,9 +60,12 @@ def build_command(
     A result gets a report and a paired test against the row above it if its matrices are beside it: matrices.npz beside
     result.json, or a.npz beside a.json.
     """
-    from oshp_bench.leaderboard.board import write_board
+    from oshp_bench.leaderboard.board import site_files, write_board
+    from oshp_bench.manifest import manifest_path
 
     entries, known, standings = _standings(results, manifests, published)
+    inputs = [path for entry in entries for path in (entry.result.path, entry.matrices)]
+    check_outputs(site_files(standings, out), [*filter(Path.is_file, results), *inputs, *map(manifest_path, manifests)])
     written = write_board(standings, known, out, reports=reports)
     rows = sum(len(table.rows) for table in standings)
     echo(f"{out / 'index.html'}: {len(entries):,} results, {rows:,} rows in {len(standings)} tables")
@@ -146,11 +150,15 @@ def codabench_command(
     Codabench then shows the figures of oshp-score. The bundle contains the truth: store it only where the truth may be.
     """
     from oshp_bench.leaderboard.codabench import Competition, download_command, load_tasks, write_bundle
+    from oshp_bench.manifest import manifest_path
+    from oshp_bench.manifest.truth import truth_path
 
     if end <= start:
         raise click.UsageError("--end must be after --start")
     if not _IMAGE.fullmatch(docker_image):
         raise click.UsageError(f"--docker-image {docker_image!r} is not the name of an image")
+    paths = [manifest_path(name) for name in manifests]
+    check_outputs([out], [*paths, *(truths or map(truth_path, paths)), *(wheels.glob("*.whl") if wheels else ())])
     tasks = load_tasks(manifests, truths)
     datasets = ", ".join(dict.fromkeys(task.manifest.dataset.title for task in tasks))
     competition = Competition(

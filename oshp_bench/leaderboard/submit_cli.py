@@ -13,6 +13,7 @@ import click
 from oshp_bench.console import (
     FILE,
     Group,
+    check_outputs,
     convention_option,
     echo,
     jobs_option,
@@ -80,11 +81,14 @@ def pack_command(
     oshp-submit pack preds1 preds2 --manifest atr_fold1 --manifest atr_fold2 --method method.toml -o submission.zip
     """
     from oshp_bench.leaderboard.submissions import pack
-    from oshp_bench.manifest import load_manifest
+    from oshp_bench.manifest import load_manifest, manifest_path
+    from oshp_bench.manifest.truth import truth_path
 
     if len(predictions) != len(manifests):
         raise click.UsageError("give one --manifest for each prediction set, in the same order")
     _check_truths(truths, manifests)
+    paths = [manifest_path(name) for name in manifests]
+    check_outputs([out], [*predictions, method, *paths, *(truths or map(truth_path, paths))])
     loaded = [(name, load_manifest(name)) for name in manifests]
     submission = pack(_tasks(loaded, predictions, truths, root), method, out, way=way, convention=convention, jobs=jobs)
     echo(f"{click.format_filename(out)}: {submission.method.name}, {out.stat().st_size / 1e6:.1f} MB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from oshp_bench.baselines.use import Use, open_network
 from oshp_bench.console import (
     FILE,
     Command,
+    check_outputs,
     device_option,
     echo,
     json_option,
@@ -83,7 +85,8 @@ def main(
     queries = (*queries, *photos)
     if not queries:
         raise OshpError("no photo to parse; give one or more, such as --query q1.jpg q2.jpg")
-    outputs = _outputs(queries, out, (support, mask, *queries))
+    outputs = _outputs(queries, out)
+    check_outputs(chain(*outputs), (support, mask, *queries, *map(Path, filter(None, (checkpoint, names_text)))))
 
     from oshp_bench.datasets.images import ImageProblem, photo_size
 
@@ -148,25 +151,16 @@ def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:
     return "; ".join((f"{network.card.method} parses {', '.join(told)}", *network.network.described()))
 
 
-def _outputs(queries: tuple[Path, ...], folder: Path, inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+def _outputs(queries: tuple[Path, ...], folder: Path) -> list[tuple[Path, Path]]:
     """The paths of the mask and the overlay of every photo.
 
     Raises:
-        OshpError: two photos of one name, or an output that would overwrite a photo or the example's mask.
+        OshpError: two photos of one name.
     """
     stems = [query.stem for query in queries]
-    problems = [
+    raise_problems(
         f"{query}: there is more than one photo called {query.stem}; rename one, or parse them into another folder"
         for query in queries
         if stems.count(query.stem) > 1
-    ]
-    outputs = [(folder / f"{stem}_mask.png", folder / f"{stem}_overlay.png") for stem in stems]
-    taken = {path.resolve() for path in inputs}
-    problems += [
-        f"{path}: would be overwritten; choose another folder"
-        for pair in outputs
-        for path in pair
-        if path.resolve() in taken
-    ]
-    raise_problems(problems)
-    return outputs
+    )
+    return [(folder / f"{stem}_mask.png", folder / f"{stem}_overlay.png") for stem in stems]

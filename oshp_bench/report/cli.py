@@ -17,6 +17,7 @@ from oshp_bench.console import (
     DIRECTORY,
     FILE,
     Command,
+    check_outputs,
     convention_option,
     echo,
     jobs_option,
@@ -28,6 +29,7 @@ from oshp_bench.console import (
 from oshp_bench.errors import OshpError
 
 if TYPE_CHECKING:
+    from oshp_bench.datasets.sources import Source
     from oshp_bench.manifest import Manifest
     from oshp_bench.manifest.truth import Truth
     from oshp_bench.metrics.intervals import Difference, Resampling
@@ -62,6 +64,27 @@ class _Request:
         from oshp_bench.manifest.truth import find_truth
 
         return find_truth(self.manifest, manifest_path(self.manifest_name), self.truth_file, self.root)
+
+    @cached_property
+    def source(self) -> Source | None:
+        """The dataset; None if it is not found and no --root was given."""
+        from oshp_bench.datasets.sources import find_source
+
+        try:
+            return find_source(self.manifest.dataset, self.root)
+        except OshpError:
+            if self.root:
+                raise
+            return None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files of manifest and truth."""
+        from oshp_bench.manifest import manifest_path
+        from oshp_bench.manifest.truth import truth_path
+
+        path = manifest_path(self.manifest_name)
+        return [path, self.truth_file or truth_path(path)]
 
     def result(self, path: Path, resampling: Resampling) -> tuple[Result, dict[str, Any]]:
         """The result of a prediction set or a matrices file (.npz), and timings of the run."""
@@ -169,6 +192,11 @@ def main(
 
         check_report_extra()
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
+    names = ("result.json", "matrices.npz", "pairs.csv")
+    outputs = [sheet, report, *(folder / name for folder in _folders(out, len(given)) for name in names)]
+    pictured = [path for path in (sheet, report) if path and path.exists()]
+    photos = request.source.files_among(pictured) if pictured and request.source else []
+    check_outputs(outputs, [*given, *floors, *request.inputs, *photos])
     results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
     differences = compare(*results) if len(results) == 2 else {}
     floor_sets = [(click.format_filename(path), request.floor(path, results[0])) for path in floors]
@@ -196,19 +224,13 @@ def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], shee
 
 def _gallery(request: _Request, predictions: tuple[Path, ...]) -> Gallery:
     """The source of a report's pictures: photos and masks if the dataset is found, else only masks."""
-    from oshp_bench.datasets.sources import find_source
     from oshp_bench.metrics.predictions import open_predictions
     from oshp_bench.report.examples import Gallery
 
-    try:
-        source = find_source(request.manifest.dataset, request.root)
-    except OshpError:
-        if request.root:
-            raise
+    if request.source is None:
         echo("note: the report shows only masks; photos need --root", err=True)
-        source = None
     sets = tuple(open_predictions(path, request.way, request.manifest) for path in predictions)
-    return Gallery(request.truth, sets, source)
+    return Gallery(request.truth, sets, request.source)
 
 
 def _write_report(
@@ -264,6 +286,11 @@ def _note_missing(results: Sequence[Result], given: list[Path]) -> None:
             )
 
 
+def _folders(out: Path | None, sets: int) -> list[Path]:
+    """The folders below OUT of one set's files, or of two sets'."""
+    return [] if out is None else [out] if sets == 1 else [out / "first", out / "second"]
+
+
 def _write(
     out: Path, results: Sequence[Result], runs: Sequence[dict[str, Any]], differences: dict[str, Difference]
 ) -> None:
@@ -272,8 +299,7 @@ def _write(
     from oshp_bench.metrics.result import per_pair_csv
     from oshp_bench.metrics.result_file import save_result
 
-    folders = [out] if len(results) == 1 else [out / "first", out / "second"]
-    for folder, result, run in zip(folders, results, runs, strict=True):
+    for folder, result, run in zip(_folders(out, len(results)), results, runs, strict=True):
         save_matrices(result.matrices, result.manifest, result.convention, folder / "matrices.npz")
         write_text(folder / "pairs.csv", per_pair_csv(result))
         save_result(result, folder / "result.json", run)

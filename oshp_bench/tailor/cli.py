@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from oshp_bench.console import DIRECTORY, FILE, Command, echo, json_option, out_option, root_option, version_option
+from oshp_bench.console import (
+    DIRECTORY,
+    FILE,
+    Command,
+    check_outputs,
+    echo,
+    json_option,
+    out_option,
+    root_option,
+    version_option,
+)
 from oshp_bench.errors import OshpError
 
 
@@ -51,13 +61,16 @@ def main(
     from oshp_bench.manifest.pack import write_pack
     from oshp_bench.manifest.truth import truth_path, write_truth
     from oshp_bench.tailor.build import Recipe, build_manifest
-    from oshp_bench.tailor.masks import write_training_masks
+    from oshp_bench.tailor.masks import MASKS_INDEX, write_training_masks
     from oshp_bench.tailor.report import TailoringReport
 
     recipe = Recipe(load_spec(dataset), fold, protocol, seed, raw)
     source = find_source(recipe.tailored_spec.dataset, root)
     if (masks or pack) and not source.has_masks:
         raise OshpError(f"{source.root}: has no masks, only tables; --masks and --pack need masks")
+    path = out / f"{recipe.name}.json"
+    outputs = [path, truth_path(path), pack, masks and masks / MASKS_INDEX]
+    check_outputs(outputs, [Path(dataset), *source.files_among(outputs)])
     # A read-only folder must be noticed before the long scan.
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):
@@ -66,7 +79,6 @@ def main(
     shipped = load_manifest(known) if known else None
 
     manifest = build_manifest(recipe, source, shipped)
-    path = out / f"{manifest.name}.json"
     files = [path]
     if source.has_masks:
         files.append(truth_path(path))

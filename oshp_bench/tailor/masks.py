@@ -14,7 +14,7 @@ from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.model import meaning_json
 
 _FORMAT = "oshp-masks/1"
-_INDEX = "masks.json"
+MASKS_INDEX = "masks.json"
 _COARSE_NAMES = {0: "background", 1: "human"}
 
 
@@ -36,7 +36,7 @@ def write_training_masks(manifest: Manifest, source: Source, folder: Path) -> No
             "dataset": meaning_json(manifest.dataset),
         }
     )
-    marker = folder / _INDEX
+    marker = folder / MASKS_INDEX
     if (folder / "fine").exists() and not (marker.is_file() and marker.read_bytes() == index.encode()):
         raise OshpError(f"{folder}: holds masks that are not those of {manifest.name}; choose another folder")
     write_text(marker, index)

@@ -15,6 +15,7 @@ from oshp_bench.baselines.settings import as_toml
 from oshp_bench.console import (
     FILE,
     Command,
+    check_outputs,
     device_option,
     echo,
     json_option,
@@ -90,7 +91,7 @@ def main(
         raise OshpError("training needs torch: pip install 'oshp-bench[train]'") from error
 
     from oshp_bench.files import reserved
-    from oshp_bench.manifest import load_manifest
+    from oshp_bench.manifest import load_manifest, manifest_path
     from oshp_bench.training.draws import Draws
     from oshp_bench.training.loop import Run, train
     from oshp_bench.training.parallel import processes
@@ -107,6 +108,9 @@ def main(
         return
     contract = load_manifest(manifest or _EMBEDDED)
     folder = out or Path("runs", f"{contract.name}-{settings.method}-{settings.way}way")
+    inputs = [manifest_path(manifest or _EMBEDDED), pack, Path(settings.weights) if settings.weights else None]
+    # A run that goes on may read its own settings.
+    check_outputs(RunFolder.files(folder), [*inputs, None if (folder / "run.json").exists() else config])
     run_folder = RunFolder(folder, settings, contract, tensorboard)
     draws = Draws(contract, settings)
     photos, source = open_photos(contract, draws.images, settings.validate_every > 0, root, pack)

@@ -55,6 +55,12 @@ class RunFolder:
         self._check_owner()
         self._rows: dict[str, list[dict[str, Any]]] = {"metrics": [], "validation": []}
 
+    @staticmethod
+    def files(folder: Path) -> list[Path]:
+        """The files that a run writes over."""
+        names = ("run.json", "settings.toml", "metrics.csv", "validation.csv", "curves.png", "last.pt")
+        return [folder / name for name in (*names, "best.safetensors", "last.safetensors")]
+
     @property
     def state(self) -> Path:
         return self.folder / "last.pt"
