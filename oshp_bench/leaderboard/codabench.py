@@ -18,6 +18,7 @@ from oshp_bench.leaderboard.drawn import logo
 from oshp_bench.manifest import Manifest, load_manifest, manifest_path
 from oshp_bench.manifest.truth import load_truth, truth_path
 from oshp_bench.metrics.counting import DEFAULT
+from oshp_bench.metrics.escapes import markdown
 from oshp_bench.metrics.figures import HEADLINE, parse_figure
 from oshp_bench.version import __version__
 
@@ -227,14 +228,14 @@ def column_title(figure: str) -> str:
 
 def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str, bytes]:
     words = {
-        "title": _plain(competition.title),
+        "title": markdown(competition.title),
         "version": __version__,
         "convention": competition.convention,
         "honour": _PRIVATE if competition.private else _HONOUR,
         "tasks": "\n".join(
-            f"- **{manifest.name}** {manifest.version}: {_plain(manifest.dataset.title)}, fold {manifest.fold},"
+            f"- **{manifest.name}** {manifest.version}: {markdown(manifest.dataset.title)}, fold {manifest.fold},"
             f" {len(manifest.pairs):,} pairs; novel are"
-            f" {', '.join(oshp_class.name for oshp_class in manifest.classes if oshp_class.role == 'novel')}"
+            f" {', '.join(markdown(oshp_class.name) for oshp_class in manifest.classes if oshp_class.role == 'novel')}"
             for manifest in manifests
         ),
         "columns": "\n".join(f"| {column_title(name)} | `{name}` of oshp-bench |" for name in competition.columns),
@@ -252,11 +253,6 @@ def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str,
     return {
         f"{page}.md": (_PAGES / f"{page}.md").read_text(encoding="utf-8").format(**words).encode() for page in pages
     }
-
-
-def _plain(text: str) -> str:
-    """A text escaped for Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", " ".join(text.split()))
 
 
 def _program(wheels: Path | None) -> dict[str, bytes]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from oshp_bench.episodes.episodes import way_name
 from oshp_bench.leaderboard.standings import Cell, PairedTest, Row, Standing
+from oshp_bench.metrics.escapes import csv_cell, latex, markdown, one_line
 from oshp_bench.metrics.figures import parse_figure
-from oshp_bench.report.tables import latex_text
 
 MARK = "†"
 KINDS = {"entry": "", "floor": "floor", "published": "published"}
 _NONE = "-"
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#])")
-# Characters that start a formula in spreadsheets.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ABOUT = ("authors", "backbone", "pretraining", "parameters", "extra_data", "date", "paper", "code")
 
 
@@ -144,7 +140,7 @@ def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
             texts = (row.name, *_about(row), "; ".join(row.remarks))
             numbers = (_number(cells.get(column), part) for column in columns for part in parts)
             p_values = (p_text(tests.get(fold)) for fold in folds)
-            writer.writerow((*test, row.kind, *map(_harmless, texts), *numbers, *p_values, "; ".join(printed)))
+            writer.writerow((*test, row.kind, *map(csv_cell, texts), *numbers, *p_values, "; ".join(printed)))
     return buffer.getvalue()
 
 
@@ -157,29 +153,29 @@ BOARD_FORMATS: dict[str, Callable[..., str]] = {
 
 def _markdown_table(table: Standing, intervals: bool) -> str:
     header = ["%", *(f"{column_label(figure)}, {fold_name(fold)}" for figure, fold in table.columns), *_p_header(table)]
-    lines = [f"**{_markdown(caption(table))}**", "", "| " + " | ".join(map(_markdown, header)) + " |"]
+    lines = [f"**{markdown(caption(table))}**", "", "| " + " | ".join(map(markdown, header)) + " |"]
     lines.append("|---|" + "---:|" * (len(header) - 1))
     for row in table.rows:
         cells = [" ".join(filter(None, pair)) for pair in _figures(table, row, intervals)]
-        lines.append("| " + " | ".join((_markdown(_label(row)), *cells, *_p_cells(table, row))) + " |")
-    return "\n".join([*lines, "", *(f"- {_markdown(note)}" for note in notes(table)), ""])
+        lines.append("| " + " | ".join((markdown(_label(row)), *cells, *_p_cells(table, row))) + " |")
+    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in notes(table)), ""])
 
 
 def _latex_table(table: Standing, intervals: bool) -> str:
     width, extra = len(table.folds) + 1, _p_header(table)
-    groups = [rf"\multicolumn{{{width}}}{{c}}{{{latex_text(column_label(figure))}}}" for figure in table.figures]
+    groups = [rf"\multicolumn{{{width}}}{{c}}{{{latex(column_label(figure))}}}" for figure in table.figures]
     rules = [rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(len(table.figures))]
     rows = []
     for row in table.rows:
         cells = [
-            latex_text(value).replace(MARK, r"$^\dagger$") + (rf" {{\tiny {ends}}}" if ends else "")
+            latex(value).replace(MARK, r"$^\dagger$") + (rf" {{\tiny {ends}}}" if ends else "")
             for value, ends in _figures(table, row, intervals)
         ]
         # LaTeX would read a bracket or star at the start of a row as an option of the line break before it.
-        rows.append(" & ".join(("{}" + latex_text(_label(row)), *cells, *_p_cells(table, row))) + r" \\")
+        rows.append(" & ".join(("{}" + latex(_label(row)), *cells, *_p_cells(table, row))) + r" \\")
     return "\n".join(
         [
-            f"% {_one_line(caption(table))}",
+            f"% {one_line(caption(table))}",
             rf"\begin{{tabular}}{{l{'r' * (width * len(groups) + len(extra))}}}",
             r"\toprule",
             " & ".join(["", *groups, *[""] * len(extra)]) + r" \\",
@@ -189,7 +185,7 @@ def _latex_table(table: Standing, intervals: bool) -> str:
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
-            *(f"% {_one_line(note)}" for note in notes(table)),
+            *(f"% {one_line(note)}" for note in notes(table)),
             "",
         ]
     )
@@ -226,15 +222,3 @@ def _about(row: Row) -> Iterable[str]:
 def _number(cell: Cell | None, part: str) -> str:
     value = getattr(cell, part) if cell else None
     return "" if value is None else repr(value)
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _markdown(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

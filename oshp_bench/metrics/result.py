@@ -18,6 +18,7 @@ from oshp_bench.manifest.truth import load_truth
 from oshp_bench.manifest.truth_digests import same_truth
 from oshp_bench.metrics.counting import DEFAULT
 from oshp_bench.metrics.diagnosis import diagnose
+from oshp_bench.metrics.escapes import csv_cell
 from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.intervals import (
     Difference,
@@ -255,9 +256,9 @@ def per_pair_csv(result: Result) -> str:
     ways = {sums.way: sums for sums in result.per_pair}
     columns: dict[str, list[object]] = {
         "pair": list(result.pairs.names),
-        "query": list(result.pairs.query),
-        "support": list(result.pairs.support),
-        "class": [_name(result.manifest, target) for target in result.pairs.target],
+        "query": list(map(csv_cell, result.pairs.query)),
+        "support": list(map(csv_cell, result.pairs.support)),
+        "class": [csv_cell(_name(result.manifest, target)) for target in result.pairs.target],
         "support_classes": [" ".join(map(str, classes)) for classes in result.pairs.support_classes],
     }
     for sums in result.per_pair:

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
 from oshp_bench.metrics.diagnosis import TERCILES
+from oshp_bench.metrics.escapes import csv_cell, latex, latex_start, markdown
 from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, parse_figure
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result
 from oshp_bench.metrics.result_file import AnyResult
-
-_LATEX = str.maketrans(
-    {sign: f"\\{sign}" for sign in "_%&#${}"}
-    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
-)
 
 
 @dataclass(frozen=True)
@@ -154,22 +150,16 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """A table in GitHub's Markdown."""
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (table.header, *table.rows)]
-    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in (table.header, *table.rows)]
     lines.insert(1, "|---|" + "---:|" * (len(table.header) - 1))
-    return f"**{table.title}**\n\n" + "\n".join(lines) + "\n"
+    return f"**{markdown(table.title)}**\n\n" + "\n".join(lines) + "\n"
 
 
 def as_latex(table: Table) -> str:
     """A table for LaTeX. It needs the package booktabs."""
-    rows = [" & ".join(latex_text(cell) for cell in row) + r" \\" for row in (table.header, *table.rows)]
+    rows = [" & ".join((latex_start(row[0]), *map(latex, row[1:]))) + r" \\" for row in (table.header, *table.rows)]
     body = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
     return f"% {table.title}\n" + "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def latex_text(text: str) -> str:
-    """A text escaped for LaTeX."""
-    return text.translate(_LATEX)
 
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
@@ -190,8 +180,10 @@ def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Mapping[s
     if differences:
         shown.append((f"{results[1][0]} minus {results[0][0]}", results[1][1], differences))
     for name, result, figures in shown:
-        about = {str(oshp_class.id): (oshp_class.name, oshp_class.role) for oshp_class in result.manifest.classes}
-        head = (name, result.manifest.name, result.manifest.version, result.convention)
+        about = {
+            str(oshp_class.id): (csv_cell(oshp_class.name), oshp_class.role) for oshp_class in result.manifest.classes
+        }
+        head = (csv_cell(name), result.manifest.name, result.manifest.version, result.convention)
         for full_name, figure in figures.items():
             class_id = str(parse_figure(full_name).class_id)
             numbers = [figure.value, figure.low, figure.high]
