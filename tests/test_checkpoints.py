@@ -21,13 +21,13 @@ from network_cases import WIDTH, card_of, refusals, save_drawn
 from safetensors.torch import load_file, save_file
 from tiny import manifest_of
 
-from oshp_bench.baselines.card import Card
+from oshp_bench.baselines.card import Card, TrainedOn
 from oshp_bench.baselines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, untrained
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSettings, Parts
 from oshp_bench.baselines.use import Use, open_network
 from oshp_bench.datasets.labels import Spec, parse_spec
 from oshp_bench.errors import OshpError
-from oshp_bench.manifest import Manifest
+from oshp_bench.manifest import Manifest, load_manifest
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,37 @@ def test_it_fits_manifests_of_its_own_classes_alone(tiny_spec: Spec, tiny_root: 
     )
     with pytest.raises(OshpError, match="never learned hair, base in tiny_fold1"):
         fewer.check(manifest)
+
+
+def test_a_manifest_whose_test_images_were_training_images_is_refused(manifest: Manifest) -> None:
+    base = frozenset(manifest.ids_of("base"))
+    mine = without_weights(card_of(manifest), base)
+    moved = next(iter(manifest.pools["query_train"]))
+    pools = {pool: dict(images) for pool, images in manifest.pools.items()}
+    pools["support_test"][moved] = pools["query_train"].pop(moved)
+    other = replace(manifest, name="other_fold1", pools=pools)
+    with pytest.raises(OshpError, match=f"1 test images of other_fold1 were training images: {moved}; take a checkp"):
+        mine.check(other)
+    without_weights(card_of(other), base).check(other)
+    # Image ids of another dataset are other images.
+    mine.check(replace(other, dataset=replace(other.dataset, name="another")))
+
+
+def test_training_images_of_older_checkpoints_are_known_from_a_shipped_manifest() -> None:
+    manifest = load_manifest("demo_fold1")
+    base = frozenset(manifest.ids_of("base"))
+    swapped = {
+        **manifest.pools,
+        "query_test": manifest.pools["query_train"],
+        "query_train": manifest.pools["query_test"],
+    }
+    other = replace(manifest, pools=swapped)
+    old = replace(TrainedOn.of(manifest), images=(), dataset="")
+    card = replace(card_of(manifest), manifest=old)
+    with pytest.raises(OshpError, match="test images of demo_fold1 were training images"):
+        without_weights(card, base).check(other)
+    without_weights(card, base).check(manifest)
+    without_weights(replace(card, manifest=replace(old, digest="sha256:0")), base).check(other)
 
 
 def test_other_classes_are_told_by_id_and_name(tiny_root: Path, manifest: Manifest) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from oshp_bench.baselines.contract import Labels
+from oshp_bench.datasets.labels import ID_PATTERN
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.manifest import Manifest, OshpClass
+from oshp_bench.manifest import Manifest, OshpClass, load_manifest, shipped_manifests
 from oshp_bench.manifest.model import ROLES
 from oshp_bench.untrusted import Reader, shown
 
@@ -24,6 +25,8 @@ class TrainedOn:
 
     Attributes:
         classes: with their roles; novel ones were background in training.
+        dataset: its name; "" in checkpoints of versions before 0.2.
+        images: the training images; empty in checkpoints of versions before 0.2.
     """
 
     name: str
@@ -31,11 +34,37 @@ class TrainedOn:
     digest: str
     test_digest: str
     classes: tuple[OshpClass, ...]
+    dataset: str = ""
+    images: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> TrainedOn:
         """What a card keeps of a manifest."""
-        return cls(manifest.name, manifest.version, manifest.digest, manifest.test_digest, manifest.classes)
+        return cls(
+            manifest.name,
+            manifest.version,
+            manifest.digest,
+            manifest.test_digest,
+            manifest.classes,
+            manifest.dataset.name,
+            tuple(sorted(manifest.training_images)),
+        )
+
+    def tested_on(self, manifest: Manifest) -> list[str]:
+        """The training images that are test images of a manifest, as far as is known.
+
+        A checkpoint of a version before 0.2 does not list its images; they are known if it was trained on a shipped
+        manifest.
+        """
+        shipped = shipped_manifests().get(self.name)
+        if self.images:
+            dataset, images = self.dataset, self.images
+        elif shipped and (known := load_manifest(shipped)).digest == self.digest:
+            dataset, images = known.dataset.name, known.training_images
+        else:
+            return []
+        test = {*manifest.pools["query_test"], *manifest.pools["support_test"]}
+        return sorted(test.intersection(images)) if dataset == manifest.dataset.name else []
 
     def ids_of(self, role: str) -> tuple[int, ...]:
         """The class ids of a role."""
@@ -105,4 +134,9 @@ def _trained_on(reader: Reader) -> TrainedOn:
     for entry in reader.tables("classes"):
         classes.append(OshpClass(entry.integer("id", least=0, most=253), entry.text("name"), entry.text("role")))
         entry.wrong_if(classes[-1].role not in ROLES, f"role {shown(classes[-1].role)} is none of {', '.join(ROLES)}")
-    return TrainedOn(name, version, digest, test_digest, tuple(classes))
+    images = reader.texts("images", optional=True)
+    reader.wrong_if(
+        any(not ID_PATTERN.fullmatch(image) for image in images), "images holds something else than image ids"
+    )
+    dataset = reader.text("dataset", optional=True)
+    return TrainedOn(name, version, digest, test_digest, tuple(classes), dataset, images)

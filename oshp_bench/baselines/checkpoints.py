@@ -85,10 +85,11 @@ class Checkpoint:
         return "; ".join(part for part in parts if part)
 
     def check(self, manifest: Manifest) -> None:
-        """Refuses a manifest whose classes are not those that the network was trained for.
+        """Refuses a manifest whose classes are not those that the network was trained for, or whose test it has seen.
 
         Raises:
-            OshpError: other classes, or another fold: classes that are novel in the manifest were met in training.
+            OshpError: other classes; another fold, so that classes that are novel in the manifest were met in training;
+                or training images among the manifest's test images.
         """
         trained_on, names = self.card.manifest, {shown.id: shown.name for shown in manifest.classes}
         if self.file is None:
@@ -108,6 +109,12 @@ class Checkpoint:
             raise OshpError(
                 f"{self.file}: learned {_listed(leaked)} in training, novel in {manifest.name}: its figures would not"
                 " be of one-shot parsing; take a checkpoint of this fold, or the manifest of the checkpoint's fold"
+            )
+        seen = trained_on.tested_on(manifest) if trained_on else []
+        if seen:
+            raise OshpError(
+                f"{self.file}: {len(seen)} test images of {manifest.name} were training images: {_listed(seen)}; take a"
+                " checkpoint that was trained on this manifest"
             )
         unknown = [names[number] for number in manifest.ids_of("base") if trained_on and number not in self.learned]
         if unknown:
