@@ -56,7 +56,11 @@ def test_clustering_is_counted_by_hand(manifest: Manifest) -> None:
     }
     assert finding(findings, "clustering").level == "note"
     assert finding(findings, "distinct queries").figures == {"pairs": 4, "queries": 2, "supports": 3}
-    assert finding(findings, "reuse").figures == {"most_pairs_of_a_query": 3, "most_pairs_of_a_support": 2}
+    assert finding(findings, "reuse").figures == {
+        "most_pairs_of_a_query": 3,
+        "most_pairs_of_a_support": 2,
+        "repeated_in_kway": 0,
+    }
 
 
 def test_pairs_of_queries_of_their_own_are_not_clustered(manifest: Manifest) -> None:

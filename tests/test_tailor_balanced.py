@@ -17,7 +17,7 @@ from oshp_bench.files import content_digest
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
 from oshp_bench.tailor.build import Recipe, build_manifest
-from oshp_bench.tailor.pairs import Pool, balanced_pairs, even_pairs, halves
+from oshp_bench.tailor.pairs import Pool, balanced_pairs, even_pairs, exchanged, halves
 
 ORDER = (3, 1, 2)
 NAMES = {0: "background", 1: "hat", 2: "bag", 3: "cape"}
@@ -92,6 +92,42 @@ def test_all_combinations_of_sources_come_equally_often() -> None:
     assert set(combined.values()) == {10}
 
 
+def test_a_query_meets_a_support_for_one_class_alone() -> None:
+    met = {("q1", "s1"), ("q2", "s2"), ("q3", "s1")}
+    # q1 takes the support of the next pair that may have its own: not of q3, which has met s1, but of q4.
+    pairs = [("q1", "s1", 5), ("q3", "s3", 5), ("q4", "s4", 5)]
+    assert exchanged(pairs, met, source_of) == [("q1", "s4", 5), ("q3", "s3", 5), ("q4", "s1", 5)]
+    # A support of the same source goes first.
+    pairs = [("q1", "s1", 5), ("q4", "t4", 5), ("q5", "s5", 5)]
+    assert exchanged(pairs, met, source_of) == [("q1", "s5", 5), ("q4", "t4", 5), ("q5", "s1", 5)]
+    # What no exchange can free stays.
+    assert exchanged([("q1", "s1", 5), ("q3", "s3", 5)], met, source_of) == [("q1", "s1", 5), ("q3", "s3", 5)]
+
+
+@given(pools("q"), pools("s"), st.integers(1, 60), st.integers(0, 3))
+def test_exchanging_keeps_images_and_adds_no_repetition(queries: Pool, supports: Pool, most: int, seed: int) -> None:
+    first, second = (even_pairs(target, queries, supports, most, source_of, ("test", seed)) for target in (1, 2))
+    met = {(query, support) for query, support, _ in first}
+    found = exchanged(second, met, source_of)
+    assert len(set(found)) == len(second)
+    assert [query for query, _, _ in found] == [query for query, _, _ in second]
+    assert Counter(support for _, support, _ in found) == Counter(support for _, support, _ in second)
+    repeated = [len({(query, support) for query, support, _ in pairs} & met) for pairs in (found, second)]
+    assert repeated[0] <= repeated[1]
+
+
+def test_pairs_of_two_classes_are_different_where_the_pools_allow_it() -> None:
+    queries, supports = regular_pool("q", 60), regular_pool("s", 70)
+    pairs = balanced_pairs(ORDER, NAMES, queries, supports, source_of, ("test", 0))
+    alone = [
+        pair
+        for target in ORDER
+        for pair in even_pairs(target, queries, supports, 150, source_of, ("test", 0, NAMES[target]))
+    ]
+    assert len({(query, support) for query, support, _ in alone}) < len(alone)
+    assert len({(query, support) for query, support, _ in pairs}) == len(pairs) == 450
+
+
 def test_pairs_never_change() -> None:
     queries, supports = regular_pool("q", 60), regular_pool("s", 70)
     halved = halves({**queries, **supports}, ORDER, source_of, Stream("test", 0))
@@ -100,7 +136,7 @@ def test_pairs_never_change() -> None:
         content_digest([list(half) for half in halved])
         == "sha256:bef57c430bd5f91642a29ab24c2f6ace9114ed4b3f13c160f4e66364161d5628"
     )
-    assert content_digest(pairs) == "sha256:b192b37da06be057725b1e1ad3b4e43e695758fd4beb1f7a1d2203e2f4fdfffa"
+    assert content_digest(pairs) == "sha256:7453bcea87942131b6651cee1c21f1f095f98cab3bd2e23b74e3cf49df34caf8"
     assert pairs != balanced_pairs(ORDER, NAMES, queries, supports, source_of, ("test", 1))
 
 

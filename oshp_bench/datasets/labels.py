@@ -157,6 +157,7 @@ class Spec:
 
     Attributes:
         version: the semantic version of the manifests made from this spec.
+        balanced_version: that of its manifests of the protocol "balanced".
         folds: fold -> novel class ids.
         lists: id list -> the list that it is cut out of, and ranges of that list's sorted ids.
         counts: id list -> the number of ids that it must have.
@@ -165,6 +166,7 @@ class Spec:
 
     dataset: Dataset
     version: str
+    balanced_version: str
     folds: Mapping[int, tuple[int, ...]]
     lists: Mapping[str, tuple[str, tuple[tuple[int, int], ...]]]
     counts: Mapping[str, int]
@@ -229,10 +231,12 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
     for name in counts.keys() - given - lists.keys():
         reader.wrong(f"counts names the list {name!r}, which neither layouts nor lists define")
     version = reader.text("version")
-    reader.wrong_if(not VERSION_PATTERN.fullmatch(version), f"version {version!r} is not like 1.0.0")
+    balanced_version = reader.text("balanced_version", optional=True) or version
+    for key, said in (("version", version), ("balanced_version", balanced_version)):
+        reader.wrong_if(not VERSION_PATTERN.fullmatch(said), f"{key} {said!r} is not like 1.0.0")
     reader.unknown_members()
     raise_problems(reader.problems)
-    return Spec(dataset, version, folds, lists, counts, pools, official)
+    return Spec(dataset, version, balanced_version, folds, lists, counts, pools, official)
 
 
 def parse_dataset(reader: Reader) -> Dataset:

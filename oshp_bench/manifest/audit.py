@@ -105,7 +105,12 @@ def _queries(manifest: Manifest) -> Finding:
 def _reuse(manifest: Manifest) -> Finding:
     pairs = manifest.pairs
     of_a_query, of_a_support = _most(pairs.query), _most(pairs.support)
-    figures = {"most_pairs_of_a_query": of_a_query, "most_pairs_of_a_support": of_a_support}
+    repeated = len(pairs) - len({*zip(pairs.query, pairs.support, strict=True)})
+    figures = {
+        "most_pairs_of_a_query": of_a_query,
+        "most_pairs_of_a_support": of_a_support,
+        "repeated_in_kway": repeated,
+    }
     classes = {
         name: {
             "pairs of a query": _most(pairs.query[i] for i in mine),
@@ -114,6 +119,8 @@ def _reuse(manifest: Manifest) -> Finding:
         for name, mine in _rows_of(manifest).items()
     }
     text = f"a query is used in up to {of_a_query} pairs, a support in up to {of_a_support}"
+    if repeated:
+        text += f"; {repeated} pairs repeat the query and support of another class and count again in k-way"
     return Finding("reuse", "note" if of_a_support > 1 else "ok", text, figures, classes)
 
 

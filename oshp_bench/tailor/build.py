@@ -99,7 +99,7 @@ def build_manifest(recipe: Recipe, source: Source, shipped: Manifest | None = No
     validation = _validation_pairs(spec, base, names, pools)
     manifest = Manifest(
         name=recipe.name,
-        version=spec.version,
+        version=spec.balanced_version if recipe.protocol == "balanced" else spec.version,
         dataset=spec.dataset,
         fold=recipe.fold,
         protocol=_protocol(recipe, validation is not None),

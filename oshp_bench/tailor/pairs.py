@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import cycle, zip_longest
 from math import lcm
 
@@ -99,17 +99,20 @@ def balanced_pairs(
     - use: all images of a class are used equally often, up to a difference of one, as queries and as supports;
     - sources: queries and supports are drawn evenly from the sources until a source is used up, and all combinations
       of sources are equally frequent, so that every class has the same mix of pairs within and across sources;
-    - classes: the images of a class do not depend on what was drawn for other classes.
+    - classes: the images of a class do not depend on what was drawn for other classes. Where a query would meet a
+      support that it has met for an earlier class, supports of the class are exchanged: the pair would count twice in
+      k-way.
 
     Args:
         names: class id -> name, for the errors and the random streams.
-        key: the name of the random streams; the pairs of a class depend only on it, on the class's name and on the
+        key: the name of the random streams; the images of a class depend only on it, on the class's name and on the
             pools.
 
     Raises:
         OshpError: every class for which the pools give fewer than 150 different pairs.
     """
     pairs: list[Pair] = []
+    met: set[tuple[str, str]] = set()
     problems: list[str] = []
     for target in targets:
         mine = even_pairs(target, queries, supports, PAIRS_PER_CLASS, source_of, (*key, names[target]))
@@ -118,9 +121,33 @@ def balanced_pairs(
                 f"{names[target]}: {len(_holders(queries, target))} queries and {len(_holders(supports, target))}"
                 f" supports hold it, which gives {len(mine)} different pairs; {PAIRS_PER_CLASS} are needed"
             )
+        mine = exchanged(mine, met, source_of)
+        met.update((query, support) for query, support, _ in mine)
         pairs.extend(mine)
     raise_problems(problems)
     return pairs
+
+
+def exchanged(pairs: Sequence[Pair], met: Set[tuple[str, str]], source_of: Callable[[str], str]) -> list[Pair]:
+    """Exchanges the supports of a class's pairs so that none is in `met`; a pair that no exchange can free stays.
+
+    Each exchange takes the next possible pair, one with a support of the same source if there is one.
+    """
+    found = list(pairs)
+    taken = {*met, *((query, support) for query, support, _ in found)}
+    for place, (query, support, target) in enumerate(found):
+        if (query, support) not in met:
+            continue
+        others = [*range(place + 1, len(found)), *range(place)]
+        others.sort(key=lambda other: source_of(found[other][1]) != source_of(support))
+        for other in others:
+            its_query, its_support, _ = found[other]
+            if not taken & {(query, its_support), (its_query, support)}:
+                taken.remove((its_query, its_support))
+                taken |= {(query, its_support), (its_query, support)}
+                found[place], found[other] = (query, its_support, target), (its_query, support, target)
+                break
+    return found
 
 
 def even_pairs(
