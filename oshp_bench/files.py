@@ -23,8 +23,14 @@ from typing import IO, Any
 
 from oshp_bench.errors import OshpError
 
-MAX_JSON_BYTES = 64 << 20
+MAX_JSON_BYTES = 16 << 20
+# A manifest of 100,000 pairs has 1.1 million values in 200,000 tables and lists.
+_MOST_VALUES, _MOST_NESTED = 2_000_000, 400_000
 MAX_TOML_BYTES = 1 << 20
+# The end record of a zip and its comment are within so many bytes of its end.
+_ZIP_END = 1 << 17
+# Lists of members of zips: a manifest has at most 100,000 pairs. zipfile needs a kilobyte for every member.
+_MAX_DIRECTORY_BYTES, _MOST_MEMBERS = 16 << 20, 110_000
 # What zipfile raises for an archive that is damaged, encrypted or forged.
 BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, RuntimeError, EOFError)
 # zipfile inflates these in bounded steps, other methods in one step of any size.
@@ -54,6 +60,34 @@ def _regular_only(path: str, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", path)
     return descriptor
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Opens a zip of unknown origin, whose list of members is bounded before it is read.
+
+    Raises:
+        Those of BROKEN_ZIP: it cannot be read, is no zip, or lists too many members.
+    """
+    with open_to_read(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _ZIP_END))
+        listed = _directory_bytes(file.read())
+        many = listed > _MAX_DIRECTORY_BYTES
+        if not many:
+            # The list ends where the end record begins; each member begins with this mark.
+            file.seek(max(0, size - _ZIP_END - listed))
+            many = file.read().count(b"PK\x01\x02") > _MOST_MEMBERS
+    if many:
+        raise zipfile.BadZipFile("it lists far more members than a set of predictions has")
+    return zipfile.ZipFile(path)
+
+
+def _directory_bytes(end: bytes) -> int:
+    """The size of a zip's list of members: the largest that any end record in its last bytes gives."""
+    sizes = [end[found.start() + 12 : found.start() + 16] for found in re.finditer(rb"PK\x05\x06", end)]
+    sizes += [end[found.start() + 40 : found.start() + 48] for found in re.finditer(rb"PK\x06\x06", end)]
+    # All ones mean that the 64-bit record gives the size.
+    return max((int.from_bytes(size, "little") for size in sizes if size != b"\xff" * 4), default=0)
 
 
 @contextmanager
@@ -179,6 +213,9 @@ def parse_json(content: bytes, origin: str) -> Any:
     Args:
         origin: the file's name, for the error.
     """
+    # Python needs up to 240 bytes for an empty table; so many are refused before they are parsed.
+    if content.count(b",") > _MOST_VALUES or content.count(b"{") + content.count(b"[") > _MOST_NESTED:
+        raise OshpError(f"{origin}: holds more values than any file of ours")
     with _valid("JSON", origin):
         text = content.decode()
         value: Any = json.loads(
@@ -196,7 +233,7 @@ def parse_json(content: bytes, origin: str) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file of at most 64 MiB; see parse_json."""
+    """Reads a JSON file of at most 16 MiB; see parse_json."""
     return parse_json(read_bounded(path, MAX_JSON_BYTES), str(path))
 
 

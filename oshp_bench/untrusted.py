@@ -68,6 +68,8 @@ class Reader:
     def text(self, key: str, *, optional: bool = False) -> str:
         value = self._get(key, str, "a text", "", optional)
         self.wrong_if(len(value) > _MOST_TEXT, f"{key} is longer than {_MOST_TEXT} characters")
+        # Lines and columns may be drawn in it, such as a tree of files.
+        self.wrong_if(printable(value, "\n\t\xa0") != value, f"{key} holds characters that cannot be printed")
         return str(value)
 
     def integer(self, key: str, *, least: int, most: int = 10**9, default: int | None = None) -> int:

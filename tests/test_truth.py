@@ -83,7 +83,7 @@ def index_changed(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[
     ("change", "reason"),
     [
         (lambda m: m.pop("truth.json"), "not a readable truth file"),
-        (lambda m: m.update({"truth.json": b"[" * 10**6}), "nested too deeply"),
+        (lambda m: m.update({"truth.json": b"[" * 10**5}), "nested too deeply"),
         (lambda m: m.update({"truth.json": b" " * (17 << 20)}), "larger than 16 MiB"),
         (lambda m: m.update({"truth.json": b"[]"}), "not a truth file"),
         (index_changed(lambda i: i.update(format="oshp-truth/2")), "not a truth file"),

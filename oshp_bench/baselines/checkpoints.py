@@ -160,19 +160,22 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
             raise OshpError(f"{path}: larger than {MAX_BYTES >> 30} GiB; these are not weights of a network of ours")
         with open_to_read(path) as file:
             head = file.read(9)
-            file.seek(0)
-            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     name = os.fsencode(path.name).decode(errors="replace")
     if head[8:] == b"{":
-        card, weights = _read(path, size, int.from_bytes(head[:8], "little"))
+        header = int.from_bytes(head[:8], "little")
+        card = _card(path, size, header)
         with _found_in(path):
             own = _settings(card)
         chosen, changes = _changed(card, own, texts)
         with _found_in(path):
             network = build_network(chosen)
-        load_state(network, weights, path)
+        # Weights may be of twice our precision.
+        most = 2 * sum(tensor.nbytes for tensor in network.state_dict().values())
+        if size - header - 8 > most:
+            raise OshpError(f"{path}: larger than the weights of {card.method} with {card.backbone}; get it again")
+        load_state(network, _weights(path), path)
         learned = frozenset(card.labels.base)
     else:
         card, network = load_published(path, size, texts)
@@ -183,6 +186,8 @@ def load_checkpoint(path: Path, texts: Iterable[str] = ()) -> Checkpoint:
         raise OshpError(
             f"{path}: {_listed(wrong)} hold NaN or infinite numbers; training failed, or the file is damaged"
         )
+    with open_to_read(path) as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return Checkpoint(card, network.eval(), name, digest, learned, changes)
 
 
@@ -225,18 +230,28 @@ def _changed(card: Card, own: Any, texts: Iterable[str]) -> tuple[Card, dict[str
     return replace(card, model=after), {name: value for name, value in after.items() if value != before[name]}
 
 
-def _read(path: Path, size: int, header: int) -> tuple[Card, dict[str, Tensor]]:
+def _card(path: Path, size: int, header: int) -> Card:
     if header > min(_MOST_HEADER, size):
         raise OshpError(f"{path}: cut off, or no safetensors file; get it again")
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise OshpError(f"{path}: cut off or damaged ({error}); get it again") from error
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_KEY)
     if text is None:
         raise OshpError(f"{path}: says nothing of how it was trained; no checkpoint of oshp-train")
-    return read_card(parse_json(text.encode(), str(path)), str(path)), weights
+    return read_card(parse_json(text.encode(), str(path)), str(path))
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise OshpError(f"{path}: cut off or damaged ({error}); get it again") from error
 
 
 def _listed(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from oshp_bench.datasets import png
 from oshp_bench.datasets.matlab import read_matrix
 from oshp_bench.errors import OshpError
-from oshp_bench.files import read_at_most, write_bytes
+from oshp_bench.files import open_to_read, read_at_most, write_bytes
 
 Mask = NDArray[np.uint8]
 Photo = NDArray[np.uint8]
@@ -240,7 +240,7 @@ def at_path(path: Path, problem: ImageProblem) -> OshpError:
 def _ends(path: Path) -> tuple[bytes, bytes]:
     """A file's first 8,192 and last 64 bytes: a scan needs no more of a photo, and reading large files takes time."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_to_read(path) as file:
             head = file.read(8192)
             file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
             return head, file.read()

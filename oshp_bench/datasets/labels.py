@@ -18,6 +18,8 @@ from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_toml
 from oshp_bench.untrusted import Reader
 
+# Bounds on numbers in a spec: of test pairs, queries and supports, of pixels in a photo, of images in a list.
+MOST_PAIRS, _MOST_EACH, _MOST_PIXELS, _MOST_IMAGES = 100_000, 10_000, 64_000_000, 10_000_000
 _FORMAT = "oshp-dataset/1"
 _SPECS = Path(__file__).with_name("specs")
 POOLS = ("query_train", "support_train", "query_test", "support_test")
@@ -227,7 +229,7 @@ def parse_spec(content: Mapping[str, Any], origin: str) -> Spec:
     lists = dict(_lists(reader.table("lists", optional=True), given))
     pools = dict(_pools(reader.table("pools"), given | set(lists)))
     counted = reader.table("counts", optional=True)
-    counts = {name: counted.integer(name, least=1) for name in counted}
+    counts = {name: counted.integer(name, least=1, most=_MOST_IMAGES) for name in counted}
     for name in counts.keys() - given - lists.keys():
         reader.wrong(f"counts names the list {name!r}, which neither layouts nor lists define")
     version = reader.text("version")
@@ -311,13 +313,16 @@ def _is_name(text: str) -> bool:
 def _official(table: Reader, class_ids: Any) -> OfficialRule:
     supports = table.text("supports")
     table.wrong_if(supports not in ("unused", "cyclic"), 'supports must be "unused" or "cyclic"')
-    return OfficialRule(
+    rule = OfficialRule(
         order=class_ids(table.texts("order"), "official.order"),
-        queries_per_class=table.integer("queries_per_class", least=1),
-        supports_per_query=table.integer("supports_per_query", least=1),
+        queries_per_class=table.integer("queries_per_class", least=1, most=_MOST_EACH),
+        supports_per_query=table.integer("supports_per_query", least=1, most=_MOST_EACH),
         supports=supports,
-        min_pixels=table.integer("min_pixels", least=1),
+        min_pixels=table.integer("min_pixels", least=1, most=_MOST_PIXELS),
     )
+    pairs = len(rule.order) * rule.queries_per_class * rule.supports_per_query
+    table.wrong_if(pairs > MOST_PAIRS, f"queries_per_class and supports_per_query give {pairs} pairs, not {MOST_PAIRS}")
+    return rule
 
 
 def _lists(table: Reader, given: set[str]) -> Iterator[tuple[str, tuple[str, tuple[tuple[int, int], ...]]]]:
@@ -334,8 +339,8 @@ def _pools(table: Reader, lists: set[str]) -> Iterator[tuple[str, tuple[str, int
         entry = table.table(pool)
         source = entry.text("list")
         entry.wrong_if(source not in lists, f"taken from the list {source!r}, which neither layouts nor lists define")
-        start = entry.integer("start", least=0, default=0)
-        stop = entry.integer("stop", least=start + 1) if "stop" in entry else None
+        start = entry.integer("start", least=0, most=_MOST_IMAGES, default=0)
+        stop = entry.integer("stop", least=start + 1, most=_MOST_IMAGES + 1) if "stop" in entry else None
         yield pool, (source, start, stop)
 
 

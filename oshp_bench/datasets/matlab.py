@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+# Flags, sizes, name and the tag of the numbers stand in the first bytes; the largest matrix of labels in its own.
+_HEAD_BYTES, _MOST_BYTES = 4096, 128 << 20
 _FIRST_NUMERIC_CLASS = 6
 _COMPLEX = 0x0800
 
@@ -38,9 +40,11 @@ def read_matrix(content: bytes, variable: str, most: int) -> NDArray[np.generic]
         raise ValueError("not a MATLAB file of version 5 to 7")
     for kind, data in _elements(content, _HEADER_BYTES, order):
         if kind == _COMPRESSED:
-            # Room for the widest number and for the matrix's own header.
             inflater = zlib.decompressobj()
-            inflated = inflater.decompress(data, 8 * most + 4096)
+            head = inflater.decompress(data, _HEAD_BYTES)
+            if not inflater.eof and _name(head, order) != variable.encode():
+                continue
+            inflated = head + inflater.decompress(inflater.unconsumed_tail, _MOST_BYTES)
             if not inflater.eof:
                 raise ValueError("cut off, or larger than we read")
             inner_kind, inner = next(_elements(inflated, 0, order), (0, b""))
@@ -50,6 +54,20 @@ def read_matrix(content: bytes, variable: str, most: int) -> NDArray[np.generic]
             matrix = _matrix(inner, order, variable, most)
             if matrix is not None:
                 return matrix
+    return None
+
+
+def _name(head: bytes, order: str) -> bytes | None:
+    """The name in the first bytes of a variable."""
+    # The tag of the whole variable, then its flags, its sizes and its name.
+    start = 8
+    for part in range(3):
+        kind, size = struct.unpack_from(f"{order}II", head, start)
+        small = kind >> 16
+        begin, length = (start + 4, small) if small else (start + 8, size)
+        if part == 2:
+            return head[begin : begin + length]
+        start = start + 8 if small else begin + length + -length % 8
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,13 @@ from oshp_bench.datasets.labels import UNKNOWN
 from oshp_bench.datasets.runs import class_counts
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import canonical_json, written_whole
+from oshp_bench.files import canonical_json, open_to_read, written_whole
 from oshp_bench.manifest.model import Manifest, meaning_json
 
 LONGEST_SIDE = 640
 _FORMAT = "oshp-pack/1"
+# What a pack may take before its pixels: of an attribute, and of each other part.
+_MOST_TEXT, _MOST_BYTES = 1 << 16, 64 << 20
 _AGAIN = "write it again with oshp-tailor --pack"
 # What h5py raises for a file that is cut off, of another kind, or without the parts of a pack.
 _UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
@@ -53,8 +57,7 @@ def write_pack(manifest: Manifest, source: Source, path: Path) -> None:
     sizes = np.array([_shrunk(*source.photo_size(image)) for image in images], np.int32)
     start = np.concatenate([[0], np.cumsum(sizes.astype(np.int64).prod(axis=1))])
     problems: list[str] = []
-    # HDF5 wants a name, not a file; both lead to the same temporary file.
-    with written_whole(path) as file, h5py.File(file.name, "w", locking=False) as pack:
+    with written_whole(path) as file, _Patient(file) as patient, h5py.File(patient, "w") as pack:
         attributes = {
             "format": _FORMAT,
             "manifest": manifest.name,
@@ -78,7 +81,52 @@ def write_pack(manifest: Manifest, source: Source, path: Path) -> None:
                 continue
             photos[start[index] : start[index + 1]] = _resized(photo, height, width).reshape(-1, 3)
             masks[start[index] : start[index + 1]] = _resized(mask, height, width).reshape(-1)
+            patient.check()
         raise_problems(problems)
+
+
+class _Patient(io.RawIOBase):
+    """A file that HDF5 writes to; the first error of a full disk is kept until HDF5 has closed it.
+
+    HDF5 itself crashes the process some time after a write that failed.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raises the error that was kept."""
+        if self._error:
+            raise self._error
+
+    def __exit__(self, *_: object) -> None:
+        self.check()
+
+    def write(self, data: Any) -> int:
+        if self._error is None:
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except OSError as error:
+                self._error = error
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        if self._error is None:
+            try:
+                return self._file.truncate(size)
+            except OSError as error:
+                self._error = error
+        return size or 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._file.read(memoryview(buffer).nbytes)
+        memoryview(buffer).cast("B")[: len(part)] = part
+        return len(part)
 
 
 class Pack:
@@ -94,20 +142,19 @@ class Pack:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
         self._merge = manifest.dataset.merge
-        try:
-            attributes, ids, shapes = self._contents()
-        except _UNREADABLE as error:
-            raise OshpError(f"{path}: not a readable pack; {_AGAIN}") from error
-        if attributes.get("format") != _FORMAT:
+        with _readable(path):
+            # HDF5 would wait for a pipe.
+            open_to_read(path).close()
+            said, ids, pixels = self._contents()
+        if said["format"] != _FORMAT:
             raise OshpError(f'{path}: not a pack (its "format" is not "{_FORMAT}")')
-        if attributes.get("dataset") != _meaning(manifest):
+        if said["dataset"] != _meaning(manifest):
             raise OshpError(f"{path}: its labels do not mean those of {manifest.name}; pack this manifest's dataset")
+        if pixels is None:
+            raise OshpError(f"{path}: its parts do not fit each other; {_AGAIN}")
         self._place: Mapping[str, int] = {image: index for index, image in enumerate(ids)}
         lacking = [image for image in manifest.training_images if image not in self._place]
         raise_problems(shortened([f"{path}: lacks the training image {image} of {manifest.name}" for image in lacking]))
-        pixels = shapes["masks"][:1]
-        if shapes != {"sizes": (len(ids), 2), "start": (len(ids) + 1,), "photos": (*pixels, 3), "masks": pixels}:
-            raise OshpError(f"{path}: its parts do not fit each other; {_AGAIN}")
 
     def read(self, image_id: str) -> tuple[Photo, Mask]:
         """A photo, uint8 [H, W, 3] RGB, and its mask of source labels, uint8 [H, W]; 255 = ignore.
@@ -119,7 +166,9 @@ class Pack:
         try:
             file, sizes, start = self._opened
             (height, width), (first, last) = sizes[place].tolist(), start[place : place + 2].tolist()
-            if not 0 <= first < last == first + height * width:
+            if not (0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE and first >= 0):
+                raise ValueError
+            if last != first + height * width or last > len(file["masks"]):
                 raise ValueError
             photo = file["photos"][first:last].reshape(height, width, 3)
             mask = file["masks"][first:last].reshape(height, width)
@@ -132,19 +181,75 @@ class Pack:
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_place": self._place, "_merge": self._merge}
 
-    def _contents(self) -> tuple[dict[str, Any], list[str], dict[str, tuple[int, ...]]]:
+    def _contents(self) -> tuple[dict[str, str], list[str], int | None]:
+        """Its texts, the image ids, and the number of pixels; None if its parts do not fit each other."""
         import h5py
 
-        with h5py.File(self._path) as file:
-            ids = [image.decode() for image in file["ids"][:]]
-            return dict(file.attrs), ids, {name: file[name].shape for name in ("sizes", "start", "photos", "masks")}
+        with h5py.File(self._path, "r") as file:
+            said = {name: _text(file, name) for name in ("format", "dataset")}
+            if said["format"] != _FORMAT:
+                return said, [], None
+            parts = {name: _plain(file, name) for name in _KINDS}
+            ids = [image.decode() for image in parts["ids"][:]]
+            pixels = int(parts["masks"].shape[0])
+            shapes = {"ids": (len(ids),), "sizes": (len(ids), 2), "start": (len(ids) + 1,), "photos": (pixels, 3)}
+            fits = all(parts[name].shape == shape for name, shape in shapes.items())
+            return said, ids, pixels if fits and parts["masks"].shape == (pixels,) else None
 
     @cached_property
     def _opened(self) -> tuple[Any, NDArray[np.int32], NDArray[np.int64]]:
         import h5py
 
-        file = h5py.File(self._path)
-        return file, file["sizes"][:], file["start"][:]
+        file = h5py.File(self._path, "r")
+        parts = {name: _plain(file, name) for name in _KINDS}
+        return file, parts["sizes"][:], parts["start"][:]
+
+
+# The kind of numbers of each part; "S" are texts of any length.
+_KINDS = {"ids": "S", "sizes": "int32", "start": "int64", "photos": "uint8", "masks": "uint8"}
+
+
+def _text(file: Any, name: str) -> str:
+    """An attribute that is one short text."""
+    attribute = file.attrs.get_id(name)
+    if attribute.shape != () or attribute.get_storage_size() > _MOST_TEXT:
+        raise ValueError
+    text = file.attrs[name]
+    if not isinstance(text, str):
+        raise ValueError
+    return text
+
+
+def _plain(file: Any, name: str) -> Any:
+    """A dataset whose numbers lie in this file, in one piece: not linked, virtual, external, chunked or compressed."""
+    import h5py
+
+    # A link is followed only when it is known to lead into the file.
+    if type(file.get(name, getlink=True)) is not h5py.HardLink:
+        raise ValueError
+    part = file[name]
+    kind = _KINDS[name]
+    if not isinstance(part, h5py.Dataset) or part.shape is None or part.dtype.hasobject:
+        raise ValueError
+    created = part.id.get_create_plist()
+    stored = part.nbytes == 0 or part.id.get_storage_size() == part.nbytes
+    if created.get_layout() != h5py.h5d.CONTIGUOUS or part.external or not stored:
+        raise ValueError
+    if part.nbytes > min(
+        _MOST_BYTES if name in ("ids", "sizes", "start") else 1 << 62, Path(file.filename).stat().st_size
+    ):
+        raise ValueError
+    if part.dtype.kind != "S" if kind == "S" else part.dtype != kind:
+        raise ValueError
+    return part
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise OshpError(f"{path}: not a readable pack; {_AGAIN}") from error
 
 
 def _meaning(manifest: Manifest) -> str:

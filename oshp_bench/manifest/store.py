@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from oshp_bench.datasets.labels import ID_PATTERN, NAME_PATTERN, POOLS, VERSION_PATTERN, parse_dataset
+from oshp_bench.datasets.labels import ID_PATTERN, MOST_PAIRS, NAME_PATTERN, POOLS, VERSION_PATTERN, parse_dataset
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import read_json, readable_json, write_text
 from oshp_bench.manifest.model import MANIFEST_FORMAT, ROLES, Manifest, OshpClass, Pairs, files_json
 from oshp_bench.manifest.rules import broken_rules
 from oshp_bench.untrusted import Reader, shown
 
-_MOST_PAIRS = 100_000
 # Beside the package in a checkout, inside it when installed.
 _SHIPPED = (Path(__file__).parents[1] / "manifests", Path(__file__).parents[2] / "manifests")
 
@@ -135,5 +134,5 @@ def _pairs(reader: Reader) -> Pairs:
     )
     lengths = {len(columns.query), len(columns.support), len(columns.target), len(columns.support_classes)}
     reader.wrong_if(len(lengths) != 1, f"columns of different lengths {sorted(lengths)}")
-    reader.wrong_if(max(lengths) > _MOST_PAIRS, f"more than {_MOST_PAIRS} pairs")
+    reader.wrong_if(max(lengths) > MOST_PAIRS, f"more than {MOST_PAIRS} pairs")
     return columns

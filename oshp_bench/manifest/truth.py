@@ -18,7 +18,7 @@ from oshp_bench.datasets.labels import UNKNOWN
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_to_read, parse_json, readable_json, written_whole
+from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_zip, parse_json, readable_json, written_whole
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.truth_digests import differences, truth_digest
 from oshp_bench.untrusted import Reader, shown
@@ -58,7 +58,7 @@ class Truth:
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self.path)
+        return open_zip(self.path)
 
     def mask(self, query: str) -> Mask:
         """Reads a query's mask after the merge: uint8 [H, W] of class ids; 255 = ignore.
@@ -128,7 +128,7 @@ def load_truth(path: Path, manifest: Manifest) -> Truth:
             those that the manifest was shipped with.
     """
     try:
-        with open_to_read(path) as file, zipfile.ZipFile(file) as archive:
+        with open_zip(path) as archive:
             index = parse_json(_member(archive, _INDEX, _MAX_INDEX_BYTES), f"{path}: {_INDEX}")
     except FileNotFoundError as error:
         raise OshpError(f"{path}: does not exist; give --truth, or --root to build it from the dataset") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import zipfile
 from collections import Counter
@@ -11,10 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, read_bounded
+from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_zip, read_bounded
 
-# Python's zipfile needs about twelve times this much memory.
-_MAX_DIRECTORY_BYTES = 32 << 20
 # A zip may inflate to this many times its size plus this many bytes.
 _MAX_RATIO, _FREE_BYTES = 200, 64 << 20
 # Flags of a member: encrypted, strongly encrypted, encrypted directory.
@@ -29,9 +26,7 @@ def file_names(path: Path) -> tuple[str, ...]:
     """
     if path.is_dir():
         return tuple(_in_folder(path))
-    if zipfile.is_zipfile(path):
-        return tuple(_in_zip(path))
-    raise OshpError(f"{path}: neither a folder nor a readable zip; check the path")
+    return tuple(_in_zip(path))
 
 
 def read_document(path: Path, name: str, most: int = 1 << 20) -> bytes:
@@ -39,7 +34,7 @@ def read_document(path: Path, name: str, most: int = 1 << 20) -> bytes:
     if path.is_dir():
         return read_bounded(path / name, most)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as entry:
+        with open_zip(path) as archive, archive.open(name) as entry:
             content = entry.read(most + 1)
     except BROKEN_ZIP as error:
         raise OshpError(f"{path / name}: cannot be read ({error}); pack it again") from error
@@ -91,13 +86,15 @@ def _leads_into(root: Path, link: Path) -> bool:
 
 
 def _in_zip(path: Path) -> Iterator[str]:
-    if _directory_bytes(path) > _MAX_DIRECTORY_BYTES:
-        raise OshpError(f"{path}: lists far more members than a set of predictions has; pack it again")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             members = archive.infolist()
+    except OSError as error:
+        raise OshpError(
+            f"{path}: neither a folder nor a readable zip ({error.strerror or error}); check the path"
+        ) from error
     except BROKEN_ZIP as error:
-        raise OshpError(f"{path}: not a readable zip ({error}); pack it again") from error
+        raise OshpError(f"{path}: neither a folder nor a readable zip ({error}); pack it again") from error
     problems = []
     times = Counter(_place(member.filename) for member in members)
     for member in members:
@@ -147,14 +144,3 @@ def _size_problems(path: Path, members: list[zipfile.ZipInfo]) -> list[str]:
     if whole > _MAX_RATIO * size + _FREE_BYTES:
         return [f"{path}: inflates to {whole >> 20} MiB, more than {_MAX_RATIO} times its size; pack it again"]
     return []
-
-
-def _directory_bytes(path: Path) -> int:
-    """The size of a zip's list of members: the largest that any end record in its last bytes gives."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 17)))
-        end = file.read()
-    sizes = [end[found.start() + 12 : found.start() + 16] for found in re.finditer(rb"PK\x05\x06", end)]
-    sizes += [end[found.start() + 40 : found.start() + 48] for found in re.finditer(rb"PK\x06\x06", end)]
-    # All ones mean that the 64-bit record gives the size.
-    return max((int.from_bytes(size, "little") for size in sizes if size != b"\xff" * 4), default=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tokenize
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,15 @@ from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
 from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, DIGEST, content_digest, parse_json, written_whole
+from oshp_bench.files import (
+    BOUNDED_ZIP_METHODS,
+    BROKEN_ZIP,
+    DIGEST,
+    content_digest,
+    open_zip,
+    parse_json,
+    written_whole,
+)
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import Truth
 from oshp_bench.manifest.truth_digests import same_truth, shipped_digest
@@ -203,7 +210,7 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
     pairs, size = len(manifest.pairs), len(manifest.class_ids)
     shapes = {"k": (pairs, size, size + 1), "1": (pairs, size, 2)}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             most = 8 * pairs * size * (size + 1) + (64 << 20)
             for member in archive.infolist():
                 if member.file_size > most or member.compress_type not in BOUNDED_ZIP_METHODS:

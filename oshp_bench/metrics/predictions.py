@@ -15,7 +15,7 @@ from oshp_bench.datasets.images import ImageProblem, Mask, decode, open_image
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
 from oshp_bench.episodes.writer import CARD
 from oshp_bench.errors import OshpError
-from oshp_bench.files import BROKEN_ZIP, parse_json, read_at_most
+from oshp_bench.files import BROKEN_ZIP, open_zip, parse_json, read_at_most
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.listing import file_names, read_document
 from oshp_bench.metrics.method_card import MethodCard
@@ -44,7 +44,7 @@ class PredictionSet:
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
-        return None if self.path.is_dir() else zipfile.ZipFile(self.path)
+        return None if self.path.is_dir() else open_zip(self.path)
 
     def folder(self, way: str) -> Path:
         """The folder of a way's predictions."""

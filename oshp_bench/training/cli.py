@@ -57,6 +57,13 @@ _HELP = "\n\n".join(
 @click.option("--list-settings", is_flag=True, help="Print all settings with their meaning as TOML for --config; exit.")
 @out_option("Folder of the run; a run that was stopped continues.  [default: runs/...]")
 @device_option
+@click.option(
+    "--patience",
+    type=click.IntRange(1, 10_000),
+    default=60,
+    show_default=True,
+    help="Minutes until a process of torchrun that hangs ends the run; validation must be faster.",
+)
 @click.option("--tensorboard", is_flag=True, help="Also write for TensorBoard, into the folder of the run.")
 @json_option
 @version_option
@@ -73,6 +80,7 @@ def main(
     list_settings: bool,
     out: Path | None,
     device: str | None,
+    patience: int,
     tensorboard: bool,
     as_json: bool,
 ) -> None:
@@ -114,7 +122,7 @@ def main(
     run_folder = RunFolder(folder, settings, contract, tensorboard)
     draws = Draws(contract, settings)
     photos, source = open_photos(contract, draws.images, settings.validate_every > 0, root, pack)
-    with processes(device) as mine, reserved(folder) if mine.first else nullcontext():
+    with processes(device, patience) as mine, reserved(folder) if mine.first else nullcontext():
         outcome = train(Run(settings, contract, draws, photos, source, run_folder, mine))
     if not mine.first:
         return

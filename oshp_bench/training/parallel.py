@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 
 import torch
 from torch import distributed, nn
@@ -16,8 +19,8 @@ from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.inference import usable_device
 from oshp_bench.errors import OshpError
 
-# The others wait while the first one validates.
-_PATIENCE = timedelta(hours=6)
+# What gloo, NCCL and the store say when another process is gone or silent.
+_LEFT_ALONE = re.compile(r"gloo|nccl|connection (closed|reset)|timed ?out|timeout|broken pipe|socket", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Processes:
 
 
 @contextmanager
-def processes(device: str | None) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, or stands alone.
+def processes(device: str | None, patience: int) -> Iterator[Processes]:
+    """Joins the processes that torchrun started, or stands alone. If torchrun dies, so does this process.
 
     Args:
         device: such as "cpu" or "cuda:1"; None takes a GPU where there is one, each process its own.
@@ -96,8 +99,27 @@ def processes(device: str | None) -> Iterator[Processes]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
     try:
+        distributed.init_process_group(backend, timeout=timedelta(minutes=patience))
         yield Processes(distributed.get_rank(), world, chosen)
+    except RuntimeError as error:
+        if _LEFT_ALONE.search(str(error)):
+            raise OshpError(
+                f"another process of this run ended, or hung for {patience} minutes; see what it said, and start the"
+                " run again: it goes on from its last state"
+            ) from error
+        raise
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _end_with(launcher: int) -> None:
+    """Ends this process when its launcher is gone, since nobody would end it any more."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    with suppress(OSError):
+        os.write(2, b"error: torchrun has ended, so this process ends\n")
+    os._exit(2)

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from oshp_bench.baselines.backbones.weights import UNREADABLE
+from oshp_bench.baselines.backbones.weights import UNREADABLE, check_stored
 from oshp_bench.baselines.settings import as_toml, differences
 from oshp_bench.episodes.pictures import Tile, contact_sheet
 from oshp_bench.errors import OshpError, raise_problems
-from oshp_bench.files import read_json, read_toml, readable_json, write_text, written_whole
+from oshp_bench.files import open_to_read, read_json, read_toml, readable_json, write_text, written_whole
 from oshp_bench.manifest import Manifest
 from oshp_bench.training.board import Board
 from oshp_bench.training.curves import draw_curves
@@ -87,7 +87,9 @@ class RunFolder:
         if not self.state.exists():
             return None
         try:
-            state: State = torch.load(self.state, map_location="cpu", weights_only=True)
+            with open_to_read(self.state) as file:
+                check_stored(self.state, file)
+                state: State = torch.load(file, map_location="cpu", weights_only=True)
             if state.keys() != _IN_STATE:
                 raise ValueError
             self._rows = {name: state["tables"][name] for name in self._rows}

@@ -21,7 +21,7 @@ from torch.nn import functional
 from oshp_bench.baselines.backbones import HUB, HUB_WIDTH
 from oshp_bench.baselines.backbones.layers import IMAGENET, Level, NeckedBackbone
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import parse_json
+from oshp_bench.files import parse_json, read_bounded
 from oshp_bench.untrusted import shown
 
 # A side that every usual stride divides: 2, 4, 8, 14, 16, 32.
@@ -159,7 +159,9 @@ def _photos(where: str, origin: str) -> Mapping[str, Any]:
     from transformers.utils import cached_file
 
     path = cached_file(where, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    document = {} if path is None else parse_json(Path(path).read_bytes(), f"{origin}: preprocessor_config.json")
+    document = (
+        {} if path is None else parse_json(read_bounded(Path(path), 1 << 20), f"{origin}: preprocessor_config.json")
+    )
     return document if isinstance(document, dict) else {}
 
 

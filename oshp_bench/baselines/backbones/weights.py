@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import IO
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from oshp_bench.errors import OshpError, raise_problems, shortened
-from oshp_bench.files import open_to_read
+from oshp_bench.files import BROKEN_ZIP, open_to_read, open_zip
 
 MAX_BYTES = 4 << 30
+_ZIP = b"PK\x03\x04"
 # What torch.load raises for a file that is cut off, of another kind, or wants to run code.
 UNREADABLE = (
     RuntimeError,
@@ -46,6 +49,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             # A safetensors file begins with the length of its header, which is JSON.
             safe = file.read(9)[8:] == b"{"
             file.seek(0)
+            if not safe:
+                check_stored(path, file)
             state = load_file(path) if safe else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
@@ -60,8 +65,32 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
+def check_stored(path: Path, file: IO[bytes]) -> None:
+    """Refuses a torch file that is a zip and would inflate; torch itself stores everything as it is.
+
+    Args:
+        file: the same file, opened; it is left at its beginning.
+
+    Raises:
+        OSError, ValueError, LookupError, RuntimeError: it would inflate, or it is a damaged zip.
+    """
+    try:
+        if file.read(4) == _ZIP:
+            with open_zip(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise ValueError
+                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                    raise ValueError
+    except BROKEN_ZIP as error:
+        raise ValueError from error
+    finally:
+        file.seek(0)
+
+
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and tensor.device.type == "cpu"
+    # A few stored numbers can stand for a tensor of any size.
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: Path) -> None:
