@@ -16,6 +16,7 @@ from oshp_bench.datasets.labels import builtin_specs, load_spec
 from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, load_manifest
+from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.manifest.truth import load_truth, write_truth
 from oshp_bench.metrics.listing import file_names
 
@@ -80,3 +81,25 @@ def test_zips(manifest: Manifest, source: Source, tmp_path: Path, read: str) -> 
     path = tmp_path / "truth.zip"
     write_truth(manifest, source, path)
     attack(path.read_bytes(), path, file_names if read == "listing" else lambda path: load_truth(path, manifest))
+
+
+def test_tensors(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("safetensors.numpy")
+    weights = pytest.importorskip("oshp_bench.baselines.backbones.weights")
+    numpy.save_file({"a": np.eye(3, dtype=np.float32), "b": np.zeros(5)}, tmp_path / "a.safetensors")
+    attack((tmp_path / "a.safetensors").read_bytes(), tmp_path / "a.safetensors", weights.read_state)
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.eye(3), "b": torch.zeros(5)}, tmp_path / "a.pth")
+    attack((tmp_path / "a.pth").read_bytes(), tmp_path / "a.pth", weights.read_state)
+
+
+def test_packs(manifest: Manifest, source: Source, tmp_path: Path) -> None:
+    path = tmp_path / "pack.h5"
+    write_pack(manifest, source, path)
+
+    def read(path: Path) -> None:
+        pack = Pack(path, manifest)
+        pack.read("090")
+
+    attack(path.read_bytes()[:30_000], path, read)
+    attack(path.read_bytes(), path, read)
