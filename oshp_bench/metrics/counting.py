@@ -120,12 +120,14 @@ class QueryCounts:
         counts: way -> int64 [pairs, C, ...]. Meaningless if there are problems.
         digests: "kway/0000" -> sha256 of the prediction's file; no entry for a missing one.
         problems: every problem, one per line.
+        foregrounds: pair -> the foreground value of its 1-way picture, 0 if it has none.
     """
 
     pairs: tuple[int, ...]
     counts: dict[str, Counts] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    foregrounds: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,10 @@ class QueryCounter:
                 try:
                     data = self.predictions.read(way, name, truth.shape)
                     found.digests[f"{way_key(way)}/{name}"] = hashlib.sha256(data).hexdigest()
-                    counts[row] = self.counter.count(way, truth, read_prediction(data, truth.shape))
+                    prediction = read_prediction(data, truth.shape)
+                    counts[row] = self.counter.count(way, truth, prediction)
+                    if way == "1":
+                        found.foregrounds[pair] = int(prediction.max())
                 except ImageProblem as problem:
                     found.problems.append(f"{self.predictions.place(way, name)}: {problem}")
             found.counts[way] = counts

@@ -132,6 +132,8 @@ def _member_problem(member: zipfile.ZipInfo, name: str) -> str | None:
         return f"{name[:80]}: encrypted; pack it without a password"
     if member.compress_type not in BOUNDED_ZIP_METHODS:
         return f"{name[:80]}: unusual compression; pack it with deflate"
+    if member.compress_type == zipfile.ZIP_STORED and member.compress_size != member.file_size:
+        return f"{name[:80]}: the zip gives two sizes for it; pack it again"
     return None
 
 

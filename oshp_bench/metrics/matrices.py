@@ -31,6 +31,7 @@ from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
 from oshp_bench.metrics.predictions import PredictionSet, open_predictions
+from oshp_bench.metrics.suspicions import suspicions
 from oshp_bench.untrusted import Reader, shown
 
 _FORMAT = "oshp-matrices/1"
@@ -60,6 +61,7 @@ class Matrices:
         method: the method's name, "" if predictions.json does not give it.
         card: the submission's method card, None if the predictions are not part of a submission.
         truth: the digest of the truth's pixels; "" if they were counted from arrays, or by a version before 0.2.
+        notes: what looks like a mistake in the predictions, one line each. No figure depends on them.
     """
 
     kway: Counts | None
@@ -70,6 +72,7 @@ class Matrices:
     method: str = ""
     card: MethodCard | None = None
     truth: str = ""
+    notes: tuple[str, ...] = ()
 
     def of(self, way: str) -> Counts | None:
         """The matrices of a way, "k" or "1"."""
@@ -156,11 +159,13 @@ def count_predictions(
     counter = PairCounter.of(manifest, convention)
     counts = {way: np.zeros((len(names), *counter.shape(way)), np.int64) for way in predictions.files}
     digests: dict[str, str] = {}
+    foregrounds: dict[int, int] = {}
     broken: list[str] = []
     counted = count_queries(QueryCounter(counter, truth, predictions, names), manifest.pairs.query, jobs)
     for part in progress(counted, "scoring", total=len(manifest.pairs.queries)):
         broken.extend(part.problems)
         digests.update(part.digests)
+        foregrounds.update(part.foregrounds)
         for counted_way, values in part.counts.items():
             counts[counted_way][list(part.pairs)] = values
     # Queries come in any order when several processes count.
@@ -176,6 +181,7 @@ def count_predictions(
         method=predictions.card.get("method") or "",
         card=predictions.method,
         truth=truth.digest,
+        notes=(*predictions.notes, *suspicions(manifest, counts.get("k"), counts.get("1"), foregrounds)),
     )
 
 
@@ -230,6 +236,12 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
         for way, counts in arrays.items():
             if counts.dtype != np.int64 or counts.shape != shapes[way] or not _are_pixels(counts):
                 raise ValueError(f"{way_key(way)} is not int64 {shapes[way]} of pixel counts")
+        rows = {way: counts.sum(axis=2) for way, counts in arrays.items()}
+        first_of: dict[str, int] = {}
+        first = [first_of.setdefault(query, pair) for pair, query in enumerate(manifest.pairs.query)]
+        unlike = len({sums.tobytes() for sums in rows.values()}) > 1
+        if unlike or any((sums != sums[first]).any() for sums in rows.values()):
+            raise ValueError("pairs of one query have different numbers of true pixels")
         if about["convention"] not in CONVENTIONS:
             raise ValueError(f"unknown convention {shown(about['convention'])}")
         missing = {way: tuple(names) for way, names in about["missing"].items()}
@@ -246,6 +258,7 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             method=about["method"] or "",
             card=_card(about, path),
             truth=_truth(about, manifest, path),
+            notes=tuple(suspicions(manifest, arrays.get("k"), arrays.get("1"), {})),
         )
     except _BROKEN_NPZ as error:
         why = " ".join(str(error).split())[:200]

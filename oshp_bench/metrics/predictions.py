@@ -42,6 +42,13 @@ class PredictionSet:
     card_place: str = CARD
     method: MethodCard | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Folders of a way without any prediction, which are not scored."""
+        tops = [self.folder(way).parent for way in self.files if self.folder(way).name == way_key(way)]
+        empty = (top / way_key(way) for top in tops[:1] for way in WAYS if way not in self.files)
+        return tuple(f"{folder.name}/ is empty, so it is not scored" for folder in empty if _is_empty(folder))
+
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
         return None if self.path.is_dir() else open_zip(self.path)
@@ -71,6 +78,8 @@ class PredictionSet:
             else:
                 with self._archive.open(member) as entry:
                     data = entry.read(most + 1)
+                if len(data) != min(self._archive.getinfo(member).file_size, most + 1):
+                    raise ImageProblem("the zip gives another size than it holds; pack it again")
         except BROKEN_ZIP as error:
             raise ImageProblem(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
         if len(data) > most:
@@ -120,9 +129,15 @@ def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Mani
     if way and way not in found.files:
         raise OshpError(f"{path}: holds no {said.manifest}/{way_key(way)}/*.png")
     folders = {submitted.manifest for submitted in submission.sets}
-    strange = (name for name in names if name != SUBMISSION_FILE and name.partition("/")[0] not in folders)
+    strange = (
+        name for name in names if name != SUBMISSION_FILE and not (name.partition("/")[0] in folders and "/" in name)
+    )
     files = {way: found.files[way]} if way else found.files
     return replace(found, files=files, extra=tuple(sorted((*found.extra, *strange))), method=submission.method)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -204,7 +204,7 @@ def main(
         _write(out, results, runs, differences)
     if sheet:
         _draw(request, results[0], predictions[:1], sheet)
-    _note_missing(results, given)
+    _print_notes(results, given)
     sets = [(click.format_filename(path), result) for path, result in zip(given, results, strict=True)]
     if report:
         gallery = _gallery(request, predictions) if predictions else None
@@ -276,8 +276,10 @@ def _typed(context: click.Context) -> str:
     return shlex.join(words)
 
 
-def _note_missing(results: Sequence[Result], given: list[Path]) -> None:
+def _print_notes(results: Sequence[Result], given: list[Path]) -> None:
     for path, result in zip(given, results, strict=True):
+        for note in result.matrices.notes:
+            echo(f"note: {path}: {note}", err=True)
         for way, names in result.matrices.missing.items():
             echo(
                 f"note: {path}: {len(names)} of {len(result.pairs)} {way}-way predictions are missing and count as all"
