@@ -63,7 +63,7 @@ def _pairs(
 
 
 def _stacked(parts: list[Statistics]) -> Statistics:
-    return Statistics(parts[0].way, parts[0].roles, np.concatenate([each.values for each in parts]), parts[0].columns)
+    return Statistics(parts[0].way, parts[0].roles, np.concatenate([part.values for part in parts]), parts[0].columns)
 
 
 def coverage(

@@ -59,7 +59,7 @@ def ratio(
         clock: processor time of this process, which a busy machine stretches least; time.perf_counter where other
             processes do part of the work.
     """
-    for each in (ours, other):
-        each()
+    for run in (ours, other):
+        run()
     times = [(seconds(ours, clock), seconds(other, clock)) for _ in range(rounds)]
     return min(mine for mine, _ in times) / min(theirs for _, theirs in times)

@@ -140,8 +140,8 @@ def bootstrap_rows(work: Workload) -> Iterator[Row]:
 
 
 def bootstrap(counted: list[Statistics], query: NDArray[np.intp]) -> None:
-    for each in counted:
-        resampled_figures(each.by_query(query), Resampling())
+    for single in counted:
+        resampled_figures(single.by_query(query), Resampling())
 
 
 def memory_rows(work: Workload) -> Iterator[Row]:

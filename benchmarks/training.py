@@ -22,8 +22,10 @@ import torch
 from networks import THREADS, Training, ccp, embedded, without_spinning
 from rows import Row, print_rows, seconds
 
-from oshp_bench.baselines.eopnet.network import EOPNet
+from oshp_bench.baselines.backbones import build_backbone
+from oshp_bench.baselines.contract import Labels, LearnedMethod
 from oshp_bench.baselines.inference import NetworkMethod
+from oshp_bench.baselines.registry import named, network_class
 from oshp_bench.datasets.images import Mask
 from oshp_bench.episodes.episodes import Episodes, ImageCache
 from oshp_bench.manifest.pack import Pack, write_pack
@@ -36,6 +38,8 @@ BACKBONES = ("efficientnet-lite0", "xception65")
 PAIRS = range(150)
 ALONE = PAIRS[::25]
 SIDE = 256
+# Methods whose cost is nearly all in what depends on one photo or on one support.
+REUSING = ("panet", "sg-one", "pfenet")
 # Batches that are trained and loaded to find the time of one.
 STEPS, LOADED = 4, 20
 
@@ -48,13 +52,15 @@ class Predicted:
     seconds: float
 
     @classmethod
-    def by(cls, network: EOPNet, groups: Sequence[Sequence[int]], images: ImageCache) -> Predicted:
+    def by(cls, network: LearnedMethod, groups: Sequence[Sequence[int]], images: ImageCache) -> Predicted:
         """Everything that can be is computed once for a group of pairs, and nothing for several groups."""
         pairs, masks = embedded()[0].pairs, {}
         start = time.process_time()
         for group in groups:
             method = NetworkMethod(network, SIDE)
-            masks.update({each.index: method(each) for each in Episodes(pairs, images, "k", group)})
+            masks.update(
+                {episode.index: method(episode) for episode in Episodes(pairs, images, network.ways[0], group)}
+            )
         return cls(masks, (time.process_time() - start) / len(masks))
 
     def differing(self, other: Predicted) -> int:
@@ -75,6 +81,22 @@ def prediction_rows(backbone: str) -> Iterator[Row]:
     yield Row(f"predictions that reuse changes: {backbone}", changed, 0, "")
     changed = Predicted.by(release, [ALONE], images).differing(slow)
     yield Row(f"predictions that differ from the release's: {backbone}", changed, 0, "")
+
+
+def reuse_rows() -> Iterator[Row]:
+    """Every trained method as the preset `cpu` has it, with random weights."""
+    manifest, source = embedded()
+    images, alone = ImageCache(source), [[index] for index in ALONE]
+    labels = Labels(len(manifest.dataset.labels), manifest.ids_of("base"))
+    for method in named("trained"):
+        torch.manual_seed(0)
+        settings = preset("cpu", method)
+        backbone = build_backbone(settings.backbone, width=settings.width, pretrained=False)
+        network = network_class(method).build(backbone, labels, settings.way, settings.model).eval()
+        shared, single = Predicted.by(network, [PAIRS], images), Predicted.by(network, alone, images)
+        ratio = single.seconds / shared.seconds
+        yield Row(f"pair by pair over predicting: {method}", ratio, 3 if method in REUSING else 1, "x", True)
+        yield Row(f"predictions that reuse changes: {method}", shared.differing(single), 0, "")
 
 
 def step_rows(backbone: str) -> Iterator[Row]:
@@ -123,7 +145,7 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-PARTS = ("prediction", "step", "loading")
+PARTS = ("prediction", "reuse", "step", "loading")
 
 
 def main() -> None:
@@ -136,8 +158,9 @@ def main() -> None:
     backbones = [options.backbone] if options.backbone else BACKBONES
     with tempfile.TemporaryDirectory() as folder:
         parts = {
-            "prediction": [prediction_rows(each) for each in backbones],
-            "step": [step_rows(each) for each in backbones],
+            "prediction": [prediction_rows(backbone) for backbone in backbones],
+            "reuse": [reuse_rows()],
+            "step": [step_rows(backbone) for backbone in backbones],
             "loading": [loading_rows(Path(folder))],
         }
         chosen = [options.only] if options.only else PARTS

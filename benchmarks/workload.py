@@ -44,7 +44,7 @@ class Workload:
     def png_source(self) -> Source:
         """The masks as a dataset in one folder, in which every label is its own class."""
         part = Part("all", photo="photos/{id}.jpg", mask=f"{self.source_masks.name}/{{id}}.png")
-        names = {each.id: each.name for each in self.manifest.classes}
+        names = {label.id: label.name for label in self.manifest.classes}
         labels = tuple(names.get(label, f"unused-{label}") for label in range(max(names) + 1))
         unused = tuple(label for label in labels if label.startswith("unused-"))
         classes = tuple(
@@ -143,9 +143,9 @@ def _as_a_method_would(mask: Mask, random: np.random.Generator) -> Mask:
     # Bilinear logits have smooth borders: enlarge a soft vote of each class, as upsampled logits do.
     votes = [
         np.asarray(
-            Image.fromarray((small == each).astype(np.float32)).resize(mask.shape[::-1], Image.Resampling.BILINEAR)
+            Image.fromarray((small == label).astype(np.float32)).resize(mask.shape[::-1], Image.Resampling.BILINEAR)
         )
-        for each in present
+        for label in present
     ]
     chosen: Mask = present[np.argmax(votes, axis=0)].astype(np.uint8)
     return chosen

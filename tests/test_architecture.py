@@ -72,6 +72,25 @@ def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
+def test_no_two_public_things_have_one_name() -> None:
+    """Classes, functions and constants of all files; every command has its own `main`."""
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            named = [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
+            for name in named + [target.id for target in targets if isinstance(target, ast.Name)]:
+                if not name.startswith("_") and name != "main":
+                    places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
 def _documented() -> list[str]:
     """Every file and folder that docs/architecture.md lists; a folder ends with a slash.
 

@@ -152,7 +152,7 @@ class AMP(LearnedMethod):
 
     def _scores(self, features: Tensor, rows: Tensor) -> Tensor:
         if self.settings.cosine:
-            features, rows = (functional.normalize(each, dim=1) for each in (features, rows))
+            features, rows = (functional.normalize(vectors, dim=1) for vectors in (features, rows))
         return functional.conv2d(features, rows[:, :, None, None])
 
     def at_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -152,8 +152,8 @@ class PFENet(LearnedMethod):
             high = self.backbone.stage(self._names[-1])(below * self.on_grid(objects, below))
             mask = self.on_grid(objects, high)
             masked = high * mask
-            rows = tuple(each[:, there[0] > 0].T for each, there in zip(masked, mask, strict=True))
-        everywhere = tuple(len(each) == mask[0].numel() for each in rows)
+            rows = tuple(cells[:, there[0] > 0].T for cells, there in zip(masked, mask, strict=True))
+        everywhere = tuple(len(cells) == mask[0].numel() for cells in rows)
         weights = self.on_grid(objects, reduced)
         vector = (reduced * weights).sum((2, 3), keepdim=True) / (weights.sum((2, 3), keepdim=True) + _AREA_EPS)
         return ObjectFeatures(vector, rows, everywhere)
@@ -203,7 +203,7 @@ def priors(task: ObjectFeatures, high: Tensor) -> Tensor:
     with torch.no_grad(), torch.autocast(high.device.type, enabled=False):
         maps = []
         for rows, everywhere, query in zip(task.rows, task.everywhere, high, strict=True):
-            cells, objects = (_precise(each) for each in (query.flatten(1), rows))
+            cells, objects = (_precise(vectors) for vectors in (query.flatten(1), rows))
             lengths = torch.linalg.vector_norm(objects, dim=1)[:, None] * torch.linalg.vector_norm(cells, dim=0)
             cosine = objects @ cells / (lengths + _PRIOR_EPS)
             best = cosine.amax(0) if everywhere else torch.cat((cosine, cosine.new_zeros(1, cells.shape[1]))).amax(0)

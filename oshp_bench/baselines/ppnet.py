@@ -274,7 +274,7 @@ class PPNet(LearnedMethod):
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:  # noqa: ARG002
         """The backbone's; the semantic head's learn faster."""
-        groups = [ParameterGroup(tuple(each for each in self.backbone.parameters() if each.requires_grad))]
+        groups = [ParameterGroup(tuple(weight for weight in self.backbone.parameters() if weight.requires_grad))]
         if self.semantic is not None:
             weights, biases = (tuple(getattr(conv, name) for conv in self.semantic) for name in ("weight", "bias"))
             groups += [ParameterGroup(weights, 10.0), ParameterGroup(biases, 20.0, decay=False)]
