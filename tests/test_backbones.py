@@ -174,6 +174,7 @@ def test_efficientnet_gets_photos_as_its_weights_expect_them(imagenet: Efficient
     assert ours < 0.1 < other
 
 
+@pytest.mark.slow
 def test_deeplab_weights_load_by_name_and_the_neck_keeps_its_start(tmp_path: Path) -> None:
     torch.manual_seed(0)
     deeplab, backbone = Xception65(74), Xception65(62)

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from oshp_bench.leaderboard.board_cli import main
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 

@@ -121,6 +121,7 @@ def test_strange_results_are_noted(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_two_thousand_entries(tmp_path: Path) -> None:
     tests = {fold: on(f"ccp_fold{fold}") for fold in (1, 2)}
     for number in range(1000):
@@ -134,6 +135,7 @@ def test_two_thousand_entries(tmp_path: Path) -> None:
     assert names == [f"method {number}" for number in reversed(range(1000))] * 2
 
 
+@pytest.mark.slow
 def test_tables_for_a_paper(tmp_path: Path) -> None:
     markdown = run("table", RESULTS, "--dataset", "ccp", "--protocol", "official", "--way", "k").stdout
     assert "| copy-support (floor) | 21.97 [19.39, 24.11] | 15.99 [14.71, 17.17] | 18.98 |" in markdown

@@ -81,6 +81,7 @@ def test_the_difference_is_that_of_the_two_results(
         assert test.difference.value < 0
 
 
+@pytest.mark.slow
 def test_results_with_matrices_have_reports(
     bench: Bench, results: tuple[Path, dict[str, Result]], tmp_path: Path
 ) -> None:

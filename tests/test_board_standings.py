@@ -185,6 +185,7 @@ def test_what_a_reader_has_to_know_is_said(tmp_path: Path) -> None:
     assert two.remarks == ("the same predictions as a",)
 
 
+@pytest.mark.slow
 def test_the_paper_stands_beside_results_on_its_test_alone(tmp_path: Path) -> None:
     entries = entries_of(
         tmp_path,

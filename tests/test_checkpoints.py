@@ -319,6 +319,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     path.write_bytes(checkpoint.read_bytes())

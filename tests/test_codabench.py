@@ -145,6 +145,7 @@ def test_the_same_input_gives_the_same_bytes(bundle: Path, bench: Bench, tmp_pat
     assert (tmp_path / "again.zip").read_bytes() == bundle.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_good_submission_gets_the_figures_of_the_scorer(
     bundle: Path, bench: Bench, predictions: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_good_submission_gets_the_figures_of_the_scorer(
     assert sorted(path.name for path in (folder / "output").iterdir()) == ["detailed_results.html", "scores.json"]
 
 
+@pytest.mark.slow
 def test_a_broken_submission_fails_and_says_why(bundle: Path, predictions: Path, tmp_path: Path) -> None:
     folder = app(bundle, tmp_path / "app")
     shutil.copytree(predictions, folder / "input" / "res", dirs_exist_ok=True)
@@ -182,6 +184,7 @@ def test_a_broken_submission_fails_and_says_why(bundle: Path, predictions: Path,
     assert list((folder / "output").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_packages_come_along_in_wheels(bench: Bench, predictions: Path, tmp_path: Path) -> None:
     """On an image that has numpy and scipy alone; the report needs more and becomes its tables."""
     site = Path(sysconfig.get_paths()["purelib"])

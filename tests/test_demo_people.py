@@ -14,6 +14,8 @@ from scipy import ndimage
 from oshp_bench.datasets import demo
 from oshp_bench.datasets.demo import draw
 
+pytestmark = pytest.mark.slow
+
 Picture = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 GOLDEN = "e97ed40b80fab62edada0aabc9b06c1e85a3912a3f0699f6911ec01bdef19774"

@@ -17,6 +17,8 @@ from oshp_bench.baselines.eopnet.published import load_released, renamed
 from oshp_bench.baselines.pieces.prototypes import present_classes, to_grid
 from oshp_bench.episodes.episodes import Way
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Tolerances:

@@ -164,6 +164,7 @@ def _one_of_two(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_remember_what_one_does(tmp_path: Path) -> None:
     started = [get_context("spawn").Process(target=_one_of_two, args=(rank, str(tmp_path))) for rank in range(2)]
     for process in started:

@@ -132,6 +132,7 @@ def test_the_photo_of_a_query_is_decoded_once_for_its_supports(manifest: Manifes
     assert Episodes(manifest.pairs, source, "1")[7].query_photo is not photo
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tiny_spec: Spec, tmp_path: Path) -> None:
     """100 photos of 3 MB are looked at; about 64 MiB of them are held."""
     photo = np.zeros((1000, 1000, 3), np.uint8)

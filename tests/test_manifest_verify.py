@@ -188,6 +188,7 @@ def test_a_mask_that_changed_since_the_truth_was_made_is_found(
     assert found == f"{path}: the mask is another than the one in {truth_path(manifest_file)}"
 
 
+@pytest.mark.slow
 def test_a_table_of_classes_can_be_verified_too(test_data: Path, tmp_path: Path) -> None:
     spec = load_spec("atr")
     lists = test_data / "lists"
@@ -203,6 +204,7 @@ def test_a_table_of_classes_can_be_verified_too(test_data: Path, tmp_path: Path)
     assert found.startswith("2500_19: the table says hair, upper-clothes; the manifest says hair, upper-clothes, skirt")
 
 
+@pytest.mark.slow
 def test_the_sample_of_another_tool_is_told_by_its_classes(test_data: Path, tmp_path: Path) -> None:
     """The mask that another project ships under the same name shows a skirt where the dataset shows pants."""
     atr = test_data / "samples" / "ATR"

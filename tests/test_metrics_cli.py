@@ -134,6 +134,7 @@ def test_latex_and_markdown_are_whole_tables(bench: Bench, sets: tuple[Path, Pat
         assert block[1].startswith("|---|---:|")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_shows_two_sets_and_a_floor(bench: Bench, sets: tuple[Path, Path], form: str) -> None:
     output = run(bench, *sets, QUICK, "--format", form, "--floor", sets[1]).stdout
@@ -181,6 +182,7 @@ def test_matrices_give_the_same_result(bench: Bench, sets: tuple[Path, Path], tm
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_any_number_of_jobs_gives_the_same_bytes(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     for jobs in (1, 2):
         run(bench, sets[0], QUICK, f"--jobs={jobs}", "--out", tmp_path / str(jobs))
@@ -189,6 +191,7 @@ def test_any_number_of_jobs_gives_the_same_bytes(bench: Bench, sets: tuple[Path,
     assert without_run(tmp_path / "1" / "result.json") == without_run(tmp_path / "2" / "result.json")
 
 
+@pytest.mark.slow
 def test_any_number_of_jobs_gives_the_same_problems(bench: Bench, tmp_path: Path) -> None:
     folder = bench.write(tmp_path / "preds", seed=1)
     for pair in range(0, 750, 20):
@@ -215,6 +218,7 @@ def test_two_sets_are_compared(bench: Bench, sets: tuple[Path, Path], tmp_path: 
     assert read(tmp_path / "again" / "comparison.json") == found
 
 
+@pytest.mark.slow
 def test_the_floor_of_a_folder_is_that_of_its_result(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     run(bench, sets[1], QUICK, "--out", tmp_path)
     outputs = [run(bench, sets[0], QUICK, "--floor", floor).stdout for floor in (sets[1], tmp_path / "result.json")]
@@ -225,6 +229,7 @@ def test_the_floor_of_a_folder_is_that_of_its_result(bench: Bench, sets: tuple[P
     assert len(rows[0]) == 2
 
 
+@pytest.mark.slow
 def test_missing_predictions_are_said(bench: Bench, tmp_path: Path) -> None:
     folder = bench.write(tmp_path / "preds", seed=3)
     for pair in (3, 9):

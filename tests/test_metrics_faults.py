@@ -195,6 +195,7 @@ def changed(document: dict[str, Any], path: Path, **members: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_floor_that_is_no_result(bench: Bench, kway: Path, out: Path, tmp_path: Path) -> None:
     document = json.loads((out / "result.json").read_text())
     figures, path = document["figures"], tmp_path / "floor.json"

@@ -16,7 +16,7 @@ from metrics_cases import Bench, make_bench
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.metrics import load_matrices
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and file limits of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals and file limits of POSIX")]
 
 # A file may grow to `limit` bytes; what happens then is an error (as on a full disk) or death in the middle of a write.
 LIMITED = """

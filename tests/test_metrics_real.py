@@ -18,6 +18,8 @@ from oshp_bench.manifest import Manifest, OshpClass, Pairs, save_manifest
 from oshp_bench.manifest.truth import stride4_classes, write_truth
 from oshp_bench.metrics import Resampling, score
 
+pytestmark = pytest.mark.slow
+
 QUERIES, SUPPORTS = 20, 7
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from slow_scorer import DEFAULT, SlowPair, slow_score
 from tiny import manifest_of
@@ -16,6 +17,8 @@ from oshp_bench import Episodes, Manifest, Method, find_source
 from oshp_bench.baselines.registry import named
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import save_manifest
+
+pytestmark = pytest.mark.slow
 
 GUIDE = Path(__file__).parents[1] / "docs" / "own_method.md"
 SCORED = range(0, 750, 15)

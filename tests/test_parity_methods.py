@@ -15,6 +15,8 @@ import pytest
 import torch
 from parity.recorded import Recorded, read
 
+pytestmark = pytest.mark.slow
+
 # EOP-Net's own files; test_eopnet_parity.py reads them.
 OTHERS = "release_"
 

@@ -293,6 +293,7 @@ def test_help_needs_no_heavy_import() -> None:
     assert not {"numpy", "scipy", "h5py", "PIL", "torch", "tqdm"} & set(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file limits of POSIX")
 def test_a_full_disk_leaves_no_half_file(here: Path, tmp_path: Path) -> None:
     code = (

@@ -178,6 +178,7 @@ def test_what_is_missing_is_done_and_the_rest_kept(
     assert contents(folder) == contents(copied)
 
 
+@pytest.mark.slow
 def test_one_way_at_a_time(copied: Path, manifest_file: Path, tiny_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "preds"
     result = predict("copy-support", manifest_file, tiny_root, folder, "--way", "1")
@@ -187,6 +188,7 @@ def test_one_way_at_a_time(copied: Path, manifest_file: Path, tiny_root: Path, t
     assert contents(folder) == contents(copied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_to_the_same_bytes(
     copied: Path, manifest_file: Path, tiny_root: Path, tmp_path: Path, how: signal.Signals

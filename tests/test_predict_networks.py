@@ -291,6 +291,7 @@ def test_without_torch_it_says_what_to_install(files: Path, tmp_path: Path, miss
     assert ran.stderr == f"error: {path} needs {missing}: pip install 'oshp-bench[train]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_ctrl_c_leaves_whole_files(
     predicted: tuple[Path, Result], files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path

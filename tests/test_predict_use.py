@@ -46,6 +46,7 @@ def test_screening_can_be_switched_off(
     assert screened and removed
 
 
+@pytest.mark.slow
 def test_settings_that_only_matter_at_test_can_be_changed(
     files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     ]
 
 
+@pytest.mark.slow
 def test_photos_can_have_another_side_than_in_validation(
     files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:

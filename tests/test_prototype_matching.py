@@ -163,6 +163,7 @@ def run_as_shown(line: str, folder: Path, root: Path) -> int:
     return CliRunner().invoke(COMMANDS[name], paths).exit_code
 
 
+@pytest.mark.slow
 def test_the_guides_commands_train_at_once_and_predict_both_ways(run: Path) -> None:
     assert {each.name for each in (run / "run").iterdir()} == {"last.safetensors", "run.json", "settings.toml"}
     card = json.loads((run / "preds" / "predictions.json").read_text())
@@ -171,6 +172,7 @@ def test_the_guides_commands_train_at_once_and_predict_both_ways(run: Path) -> N
         assert len(list((run / "preds" / f"{way}way").iterdir())) == 750
 
 
+@pytest.mark.slow
 def test_by_its_name_it_is_the_same_method(run: Path, tiny_root: Path) -> None:
     train = "oshp-train --method prototype-matching --manifest ccp_fold1 --root path/to/clothing-co-parsing"
     assert run_as_shown(f"{train} --set test_side=none -o run/native", run, tiny_root) == 0

@@ -20,6 +20,8 @@ from oshp_bench.metrics.predictions import open_predictions
 from oshp_bench.report import report_html
 from oshp_bench.report.examples import Gallery
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 

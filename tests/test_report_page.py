@@ -29,6 +29,8 @@ from oshp_bench.report import pictures, report_html
 from oshp_bench.report.cli import main
 from oshp_bench.report.examples import Gallery, PicturedEpisode
 
+pytestmark = pytest.mark.slow
+
 QUICK = "--resamples=60"
 VOID = {"meta", "link", "img", "br"}
 EVIL = "\u202e<script>alert(1)</script>\" onload='x' {{ 7 * 7 }} \u05e9\u05dc\u05d5\u05dd" + "x" * 10_000

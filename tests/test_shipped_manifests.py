@@ -72,6 +72,7 @@ def test_tailoring_gives_the_same_bytes(test_data: Path, name: str) -> None:
     assert_tailored_again(name, test_data)
 
 
+@pytest.mark.slow
 def test_tailoring_the_embedded_dataset_gives_the_same_bytes() -> None:
     """Of fold 2; the README's first command tailors fold 1, and says whether it is the shipped one."""
     assert_tailored_again("demo_fold2", None)

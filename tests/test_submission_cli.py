@@ -60,6 +60,7 @@ def run(*arguments: object, code: int = 0) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_pack_check_score(
     benches: list[Bench], folders: list[Path], manifests: list[str], submission: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_pack_check_score(
             assert results[0][member] == results[1][member]
 
 
+@pytest.mark.slow
 def test_a_check_for_programs(manifests: list[str], submission: Path, tmp_path: Path) -> None:
     said = json.loads(run("check", submission, *manifests, "--json").stdout)
     assert (said["passed"], said["problems"]) == (True, [])

@@ -129,6 +129,7 @@ def test_cihp_has_just_enough_skirts(test_data: Path) -> None:
     assert set(manifest.pools["query_train"].values()) == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [False, True], ids=["corrected", "raw"])
 def test_ccp_gives_the_documented_counts(test_data: Path, raw: bool) -> None:
     design = json.loads((test_data / "ccp_os.json").read_text())

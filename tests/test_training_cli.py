@@ -35,6 +35,7 @@ def refused(*arguments: object) -> list[str]:
     return [line.removeprefix("error: ") for line in lines]
 
 
+@pytest.mark.slow
 def test_it_says_where_to_look_and_what_comes_next(manifest_file: Path, tiny_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "a run"
     arguments = ("--manifest", manifest_file, "--root", tiny_root, *SMALL_OPTIONS, "-o", folder)
@@ -60,6 +61,7 @@ def test_it_says_where_to_look_and_what_comes_next(manifest_file: Path, tiny_roo
     }
 
 
+@pytest.mark.slow
 def test_without_a_manifest_it_trains_on_the_embedded_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     short = ("epochs=1", "episodes=2", "validation_pairs=1", "augmentation.crop=32", "test_side=64", "workers=0")
@@ -156,6 +158,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(each.step, each.value) for each in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_shows_the_tables(manifest_file: Path, tiny_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
@@ -198,6 +201,7 @@ def test_without_tensorboard_its_option_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_page_s_commands_print_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, as a new one would import torch for every command."""
     monkeypatch.chdir(tmp_path)

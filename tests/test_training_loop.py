@@ -105,6 +105,7 @@ def test_the_best_epoch_is_the_one_that_validates_best(done: Path, manifest: Man
     assert outcome.figure == best.training["validation"]["kway/base_miou"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_run_gives_the_same_bits(
     done: Path, manifest: Manifest, source: Source, tmp_path: Path, workers: int
@@ -161,6 +162,7 @@ def test_a_run_that_has_ended_does_nothing_more(done: Path, manifest: Manifest, 
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "again").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_training_lowers_the_losses(manifest: Manifest, source: Source, tmp_path: Path) -> None:
     trained(manifest, source, tmp_path, episodes=60, lr=1e-2, validate_every=0)
     losses = [float(row["coarse"]) for row in rows(tmp_path)]
@@ -176,6 +178,7 @@ def test_one_way_trains_and_validates(manifest: Manifest, source: Source, tmp_pa
     assert outcome.figure == pytest.approx(float(row["1way/base_miou"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_pack_trains_to_the_same_bits_and_needs_no_dataset(
     manifest: Manifest, source: Source, tmp_path: Path
 ) -> None:
@@ -187,6 +190,7 @@ def test_the_pack_trains_to_the_same_bits_and_needs_no_dataset(
     assert rows(tmp_path / "files") == rows(tmp_path / "packed")
 
 
+@pytest.mark.slow
 def test_validation_never_sees_a_test_image(
     tiny_spec: Spec, tiny_root: Path, manifest: Manifest, done: Path, tmp_path: Path
 ) -> None:
@@ -315,6 +319,7 @@ def probe_run(manifest: Manifest, source: Source, folder: Path, **settings: Any)
     trained(manifest, source, folder, method="probe", epochs=3, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [1, 2])
 def test_random_numbers_and_stages_go_on_where_they_stopped(
     probed: Callable[[Callable[[], Probe]], None], manifest: Manifest, source: Source, tmp_path: Path, stages: int

@@ -27,6 +27,8 @@ from oshp_bench.manifest import save_manifest
 from oshp_bench.training.loop import train
 from oshp_bench.training.settings import preset
 
+pytestmark = pytest.mark.slow
+
 CASES = [(name, way) for name, known in named("trained").items() for way in known.ways]
 # Trains like oshp-train, one run after the other in the same processes; each process leaves its networks behind.
 EVERY_RANK = """

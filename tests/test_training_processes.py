@@ -20,7 +20,7 @@ from oshp_bench.datasets.labels import Spec
 from oshp_bench.manifest import save_manifest
 from oshp_bench.training.cli import main
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")]
 
 TESTS = str(Path(__file__).parent)
 # Six steps an epoch, each a row of metrics.csv.
