@@ -54,6 +54,7 @@ def test_an_image_without_a_label_counts_as_zero_in_its_mean_over_images() -> No
     assert means.flatten().tolist() == pytest.approx([(1 + 6) / 2, (3 + 0) / 2])
 
 
+@pytest.mark.slow
 def test_a_single_pixel_that_no_cell_would_take_still_makes_a_proxy() -> None:
     features = torch.rand(1, 4, 8, 8)
     labels = torch.zeros(1, 64, 64, dtype=torch.int64)

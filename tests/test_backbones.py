@@ -34,6 +34,7 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["kway", "1way"])
 def test_xception_has_the_names_and_shapes_of_the_release(test_data: Path, way: str) -> None:
     release = {name: shape for name, shape in table(test_data, way).items() if not name.startswith(HEADS)}
@@ -86,6 +87,7 @@ def test_stages_behind_the_last_level_are_not_run() -> None:
     assert list(backbone.level_features(torch.rand(1, 3, 32, 32), ["stage3", "stage2"])) == ["stage2", "stage3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_level_depends_on_the_layers_of_its_stages_alone(name: str) -> None:
     torch.manual_seed(0)

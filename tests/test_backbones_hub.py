@@ -51,6 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in TINY}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_levels_strides_and_features(folders: dict[str, Path], name: str) -> None:
     torch.manual_seed(0)
@@ -113,6 +114,7 @@ def refused(where: Path | str, **arguments: Any) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_what_does_not_fit_is_refused(
         build_backbone(f"hub:{folders['Swin']}").stage("stage4")
 
 
+@pytest.mark.slow
 def test_without_transformers_the_extra_is_named(folders: dict[str, Path]) -> None:
     where = f"hub:{folders['Swin']}"
     code = (

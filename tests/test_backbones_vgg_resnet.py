@@ -62,6 +62,7 @@ def dilations(module: nn.Module) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_the_layouts_differ_in_dilation_pooling_and_last_relu() -> None:
     assert dilations(VGG16("panet")) == {f"features.{index}": 2 for index in (24, 26, 28)}
     assert dilations(VGG16("sg-one")) == {}
@@ -109,6 +110,7 @@ def test_weights_load_by_torchvisions_names(name: str, tmp_path: Path) -> None:
             assert torch.equal(value, state[torchvision_name(key, name.endswith("deep"))]), key
 
 
+@pytest.mark.slow
 def test_weights_load_by_semsegs_own_names(tmp_path: Path) -> None:
     network = ResNet50(deep_stem=True)
     torch.save(network.state_dict(), tmp_path / "semseg.pth")
@@ -124,6 +126,7 @@ def refused(name: str, state: dict[str, Tensor], path: Path) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     # A ResNet-101 has all of a ResNet-50's tensors, and more.

@@ -27,6 +27,7 @@ def checkpoint(test_data: Path, way: Way) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_checkpoint_is_recognised_and_fills_the_whole_network(test_data: Path, way: Way) -> None:
     state = checkpoint(test_data, way)
@@ -81,6 +82,7 @@ def test_every_misfit_is_named(test_data: Path) -> None:
         load_released(state, ORIGIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_oshp_predict_takes_the_authors_file(test_data: Path, tmp_path: Path, way: Way) -> None:
     """On the embedded dataset, whose class ids are ATR's."""

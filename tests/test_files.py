@@ -60,12 +60,14 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert files.parse_json(b'"\\ud83d\\ude00"', "x") == "\N{GRINNING FACE}"
 
 
+@pytest.mark.slow
 @given(JSON)
 @settings(max_examples=60, deadline=None)
 def test_readable_json_reads_back(value: Any) -> None:
     assert files.parse_json(files.readable_json(value).encode(), "x") == value
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=6), st.randoms())
 @settings(max_examples=60, deadline=None)
 def test_digests_do_not_depend_on_the_order_of_keys(value: dict[str, Any], random: Any) -> None:

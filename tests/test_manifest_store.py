@@ -259,6 +259,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.data(), VALUES, st.booleans())
 @settings(max_examples=120, deadline=None)
 def test_any_value_anywhere_is_a_manifest_or_a_list_of_problems(

@@ -53,6 +53,7 @@ def without_run(path: Path) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_the_table(bench: Bench, sets: tuple[Path, Path]) -> None:
     output = run(bench, sets[0], QUICK)
     assert output.stderr == ""
@@ -81,6 +82,7 @@ def test_the_table(bench: Bench, sets: tuple[Path, Path]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_json_on_stdout_is_the_result(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     shown = json.loads(run(bench, sets[0], QUICK, "--format=json", "--out", tmp_path).stdout)
     assert shown == {"results": [without_run(tmp_path / "result.json")]}
@@ -90,6 +92,7 @@ def test_json_on_stdout_is_the_result(bench: Bench, sets: tuple[Path, Path], tmp
     assert both["differences"].keys() == shown["results"][0]["figures"].keys()
 
 
+@pytest.mark.slow
 def test_csv_holds_every_figure_with_all_digits(bench: Bench, sets: tuple[Path, Path]) -> None:
     rows = list(csv.DictReader(io.StringIO(run(bench, sets[0], QUICK, "--format=csv").stdout)))
     figures = score(bench.manifest, sets[0], bench.truth_file, resampling=Resampling(60)).figures
@@ -117,6 +120,7 @@ def test_csv_of_two_sets_has_their_differences(bench: Bench, sets: tuple[Path, P
     assert (hat["class"], hat["role"]) == ("hat", "base")
 
 
+@pytest.mark.slow
 def test_latex_and_markdown_are_whole_tables(bench: Bench, sets: tuple[Path, Path]) -> None:
     latex = run(bench, sets[0], QUICK, "--format=latex").stdout
     tables = latex.split(r"\begin{tabular}")[1:]
@@ -145,6 +149,7 @@ def test_every_format_shows_two_sets_and_a_floor(bench: Bench, sets: tuple[Path,
         assert "Beside the floor" in output
 
 
+@pytest.mark.slow
 def test_the_files_of_out(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     run(bench, sets[0], QUICK, "--out", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["matrices.npz", "pairs.csv", "result.json"]
@@ -201,6 +206,7 @@ def test_any_number_of_jobs_gives_the_same_problems(bench: Bench, tmp_path: Path
     assert one == two == sorted(one)
 
 
+@pytest.mark.slow
 def test_two_sets_are_compared(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     run(bench, *sets, QUICK, "--out", tmp_path)
     found = read(tmp_path / "comparison.json")
@@ -283,6 +289,7 @@ def test_a_result_that_is_alone_in_its_way_is_not_compared(bench: Bench, sets: t
     assert "Paired difference" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_not_utf_8(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     strange = tmp_path / os.fsdecode(b"preds\xff")
     try:

@@ -62,6 +62,7 @@ def alone(bench: Bench, tmp_path: Path) -> Path:
     return Path(shutil.copy(bench.manifest_file, tmp_path / "tiny_fold1.json"))
 
 
+@pytest.mark.slow
 def test_the_truth_is_given_or_built_or_wanted(
     bench: Bench, kway: Path, alone: Path, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_damaged_truth(bench: Bench, kway: Path, tmp_path: Path) -> None:
     assert "not a readable truth file (File is not a zip file); tailor it again" in problem
 
 
+@pytest.mark.slow
 def test_a_truth_of_labels_that_are_no_classes(bench: Bench, kway: Path, tmp_path: Path) -> None:
     # A truth whose digests fit but whose masks were not merged.
     query = bench.manifest.pairs.query[0]

@@ -227,12 +227,14 @@ def assert_equal_figures(fast: dict[str, float | None], slow: dict[str, float | 
             assert fast[name] == value, name
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), convention=st.sampled_from(["default", "official-2023"]))
 def test_fast_and_slow_scorer_agree(seed: int, convention: str) -> None:
     case = Case(seed, convention)
     assert_equal_figures(case.fast(), case.slow())
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32))
 def test_the_order_of_pairs_changes_nothing(seed: int) -> None:
     case = Case(seed, "default")
@@ -244,6 +246,7 @@ def test_the_order_of_pairs_changes_nothing(seed: int) -> None:
     assert case.fast() == before
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), convention=st.sampled_from(["default", "official-2023"]))
 def test_a_perfect_prediction_scores_one(seed: int, convention: str) -> None:
     case = Case(seed, convention)

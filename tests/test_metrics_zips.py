@@ -149,6 +149,7 @@ def test_a_member_that_inflates_to_far_more_than_a_mask(bench: Bench, folder: Pa
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
 
 
+@pytest.mark.slow
 def test_a_zip_that_inflates_to_far_more_than_its_size(bench: Bench, folder: Path, tmp_path: Path) -> None:
     path = packed(folder, tmp_path / "preds.zip")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:

@@ -47,6 +47,7 @@ def predicted(folder: Path, root: Path, *options: str) -> Result:
     return CliRunner().invoke(predict.main, [*given, "-o", str(folder / "preds"), "--device=cpu", *options])
 
 
+@pytest.mark.slow
 def test_pairs_are_predicted_and_scored(run: Path, manifest: Manifest, tiny_root: Path) -> None:
     """25 of the 750 pairs; the others are done already, as background."""
     checkpoint = find_method(str(run / "run" / "last.safetensors"), Use("cpu"))
@@ -66,6 +67,7 @@ def test_pairs_are_predicted_and_scored(run: Path, manifest: Manifest, tiny_root
     assert "1-way" in scored.stdout
 
 
+@pytest.mark.slow
 def test_a_prediction_depends_on_its_pair_alone(run: Path, manifest: Manifest, tiny_root: Path) -> None:
     """Whatever pairs came before, and at every number of kept photos, PerSAM-F too."""
     source = find_source(manifest.dataset, tiny_root)

@@ -71,6 +71,7 @@ def copied(manifest_file: Path, tiny_root: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_predictions_and_whose_they_are(copied: Path, manifest: Manifest) -> None:
     expected = {f"{way}/{name}" for way in ("kway", "1way") for name in NAMES}
     assert contents(copied).keys() == {*expected, "predictions.json"}
@@ -241,6 +242,7 @@ def test_every_missing_file_is_told_before_anything_is_written(
     assert not (tmp_path / "preds").exists()
 
 
+@pytest.mark.slow
 def test_a_mask_that_turns_out_damaged_stops_the_run_and_the_next_one_goes_on(
     copied: Path, manifest: Manifest, manifest_file: Path, tiny_root: Path, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def uncached(manifest: Manifest, source: Source) -> dict[tuple[str, Way], list[T
     }
 
 
+@pytest.mark.slow
 # Room for nothing, for a few photos, or for all.
 @pytest.mark.parametrize("room", [0, 5000, 1 << 30])
 @pytest.mark.parametrize("way", WAYS)

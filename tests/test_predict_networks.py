@@ -46,6 +46,7 @@ def predicted(
     return folder, predict(files / "k.safetensors", folder, files, tiny_root)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_predicts_its_way_at_native_size_and_says_how(
     predicted: tuple[Path, Result], files: Path, manifest: Manifest, tiny_root: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert done(folder, "k") == done(predicted[0], "k")
 
 
+@pytest.mark.slow
 def test_two_checkpoints_share_a_folder_by_way(
     predicted: tuple[Path, Result], files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_network_does_not_go_on_where_nobody_says_which_it_was(
     assert predict(files / "k.safetensors", folder, files, tiny_root).exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_manifest_may_be_left_away_where_it_is_a_shipped_one(files: Path, tmp_path: Path) -> None:
     demo = load_manifest("demo_fold1")
     path = save_drawn(tmp_path / "demo.safetensors", card_of(demo, test_side=32))
@@ -239,6 +242,7 @@ def test_a_photo_that_turns_out_damaged_stops_the_run_at_its_pair(
     assert set(done(folder, "k")) == set(order[:place])
 
 
+@pytest.mark.slow
 def test_a_method_that_needs_no_training_goes_by_its_name_in_both_ways(
     files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:

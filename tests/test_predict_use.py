@@ -27,6 +27,7 @@ def predicted(
     return folder, predict(files / "k.safetensors", folder, files, tiny_root)
 
 
+@pytest.mark.slow
 def test_screening_can_be_switched_off(
     predicted: tuple[Path, Result], files: Path, manifest: Manifest, tiny_root: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def tensors() -> int:
         return sum(isinstance(each, Tensor) for each in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_steps_leave_no_activation_behind() -> None:
     conv, features = SeparableConv(3, 4, activate=True), torch.rand(2, 3, 8, 8, requires_grad=True)
     recompute(conv)
@@ -53,6 +54,7 @@ def trained(name: str, recomputing: bool) -> tuple[list[Tensor], dict[str, Tenso
     return gradients, dict(backbone.named_buffers()), sum(kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "xception65", "resnet50"])
 def test_a_backbone_keeps_less_and_learns_the_same(name: str) -> None:
     (ours, buffers, less), (theirs, others, more) = (trained(name, recomputing) for recomputing in (True, False))

@@ -281,6 +281,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 MEMBERS = st.sampled_from(["rate", "count", "most", "name", "path", "way", "scale", "inner", "other"])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(MEMBERS, VALUES))
 def test_any_table_gives_typed_settings_or_one_line_a_mistake(table: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ def test_intact_and_as_the_readme_says(name: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_balanced_has_enough_queries(name: str) -> None:
     manifest = load_manifest(name)
@@ -67,6 +68,7 @@ def assert_tailored_again(name: str, root: Path | None) -> None:
     assert manifest_text(again) == shipped_manifests()[name].read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_tailoring_gives_the_same_bytes(test_data: Path, name: str) -> None:
     assert_tailored_again(name, test_data)

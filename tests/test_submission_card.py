@@ -187,6 +187,7 @@ def test_what_is_no_card(tmp_path: Path, content: bytes, problem: str) -> None:
 PRINTABLE = st.text(min_size=1, max_size=100).filter(lambda text: text.isprintable() and text == text.strip())
 
 
+@pytest.mark.slow
 @given(
     texts=st.lists(PRINTABLE, min_size=5, max_size=5),
     parameters=st.integers(0, 10**15),

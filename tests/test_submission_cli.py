@@ -182,6 +182,7 @@ def test_help_is_light() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.slow
 def test_real_photos(test_data: Path, tmp_path: Path) -> None:
     """Every 50th pair of CCP, with the copied support mask as the prediction."""
     whole = load_manifest("ccp_fold1")

@@ -47,6 +47,7 @@ def regular_pool(prefix: str, count: int) -> Pool:
     }
 
 
+@pytest.mark.slow
 @given(pools("x"), st.integers(0, 3))
 def test_halves_are_alike(images: Pool, seed: int) -> None:
     first, second = halves(images, ORDER, source_of, Stream("test", seed))
@@ -63,6 +64,7 @@ def test_halves_are_alike(images: Pool, seed: int) -> None:
     assert abs(rarest[0] - rarest[1]) <= 2 * len(sources)
 
 
+@pytest.mark.slow
 @given(pools("q"), pools("s"), st.integers(1, 200), st.integers(0, 3))
 @settings(max_examples=200)
 def test_pairs_are_different_and_images_are_used_alike(queries: Pool, supports: Pool, most: int, seed: int) -> None:
@@ -151,6 +153,7 @@ def test_too_few_pairs_are_told_for_every_class() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atr", "cihp"])
 def test_published_lists(test_data: Path, name: str) -> None:
     manifest = balanced(name, test_data, 0)

@@ -84,6 +84,7 @@ def test_corrections_can_be_left_out(root: Path, tmp_path: Path) -> None:
     assert 5 not in (corrected.pools["query_test"]["000"] or ()) and 5 in (raw.pools["query_test"]["000"] or ())
 
 
+@pytest.mark.slow
 def test_masks_and_pack(spec: str, root: Path, tmp_path: Path) -> None:
     masks, pack = tmp_path / "masks", tmp_path / "tiny.h5"
     command = (spec, "--fold", 1, "--root", root, "--out", tmp_path, "--masks", masks, "--pack", pack)
@@ -145,6 +146,7 @@ def test_ignored_pixels_stay_ignored(spec: str, root: Path, tmp_path: Path) -> N
     assert classes is not None and 255 not in classes
 
 
+@pytest.mark.slow
 def test_says_whether_it_is_the_shipped_one(test_data: Path, tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()

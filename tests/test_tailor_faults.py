@@ -155,6 +155,7 @@ def test_read_only_out(spec: str, root: Path, tmp_path: Path) -> None:
     assert "cannot be written to" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [

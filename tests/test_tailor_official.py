@@ -109,6 +109,7 @@ def test_atr_split_is_two_cuts_through_the_sorted_ids(test_data: Path) -> None:
         assert sorted(ids) == [image for start, stop in ranges for image in ordered[start:stop]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atr", "cihp"])
 def test_pairs_do_not_depend_on_the_fold(test_data: Path, name: str) -> None:
     first, second = (tailored(name, test_data / "lists", fold) for fold in (1, 2))

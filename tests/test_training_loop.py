@@ -55,6 +55,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_a_person_can_follow(done: Path, manifest: Manifest) -> None:
     names = sorted(str(path.relative_to(done)) for path in done.rglob("*") if path.is_file())
     assert names == [
@@ -120,6 +121,7 @@ def test_the_same_run_gives_the_same_bits(
             assert (tmp_path / name).read_bytes() == (done / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_validation_changes_nothing_in_training(done: Path, manifest: Manifest, source: Source, tmp_path: Path) -> None:
     trained(manifest, source, tmp_path, validate_every=0)
     assert rows(tmp_path) == rows(done)
@@ -171,6 +173,7 @@ def test_training_lowers_the_losses(manifest: Manifest, source: Source, tmp_path
     assert not (tmp_path / "best.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_one_way_trains_and_validates(manifest: Manifest, source: Source, tmp_path: Path) -> None:
     outcome = trained(manifest, source, tmp_path, way="1", epochs=1)
     assert load_checkpoint(outcome.checkpoint).card.way == "1"

@@ -80,6 +80,7 @@ def test_all_missing_files_are_named_before_training(manifest: Manifest, copy: P
     )
 
 
+@pytest.mark.slow
 def test_lists_without_photos_cannot_be_trained_on(test_data: Path) -> None:
     with pytest.raises(OshpError, match="holds lists of classes, but no photos and masks"):
         open_photos(load_manifest("atr_fold1"), [], False, test_data / "lists", None)

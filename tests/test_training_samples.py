@@ -188,6 +188,7 @@ def places(count: int, size: int) -> Iterator[list[tuple[int, int]]]:
     return ([(step, index) for index in range(size)] for step in range(count))
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_batches(manifest: Manifest, source: Source, pack: Path) -> None:
     how, cpu = Augmentation(crop=40, fit="longest", side=50), torch.device("cpu")
     for photos in (Files(source, manifest), Pack(pack, manifest)):

@@ -213,6 +213,7 @@ SETTINGS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(SETTINGS, st.sampled_from(list(PRESETS)))
 def test_the_settings_of_a_run_give_the_run_again_from_any_preset(

@@ -29,7 +29,7 @@ _EPS = 1e-5
 
 # As the authors train: 30,000 steps of one episode, a tenth of the learning rate after 10,000 and again after 20,000.
 # Photos are augmented as OSHP says (section 6.3).
-DEFAULTS: dict[str, dict[str, Any]] = {
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "paper": {"backbone": "vgg16", "batch": 1, "epochs": 30, "episodes": 1000, "schedule": "step", "step_size": 10},
 }
 
@@ -61,7 +61,7 @@ class PANet(LearnedMethod):
 
     supports = "each class"
     settings_type = PANetSettings
-    defaults = DEFAULTS
+    defaults = _DEFAULTS
 
     def __init__(
         self,

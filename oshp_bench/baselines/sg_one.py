@@ -30,7 +30,7 @@ _LEVELS = 3
 
 # As the authors train, on the backbone of OSHP: 100,000 steps of one episode at one learning rate. With AdamW, whose
 # steps do not shrink with the gradients, the authors' multiples would be too fast.
-DEFAULTS: dict[str, dict[str, Any]] = {
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "paper": {"batch": 1, "epochs": 100, "episodes": 1000, "lr": 1e-5, "momentum": 0.99, "schedule": "constant"},
     "cpu": {"model": {"multiples": False}},
     "quick": {"model": {"multiples": False}},
@@ -129,7 +129,7 @@ class SGOne(LearnedMethod):
     """
 
     settings_type = SGOneSettings
-    defaults = DEFAULTS
+    defaults = _DEFAULTS
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_zip, parse_json, readable_json, written_whole
 from oshp_bench.manifest import Manifest
-from oshp_bench.manifest.truth_digests import truth_digest, truth_problems
+from oshp_bench.manifest.truth_digests import other_truth, truth_digest
 from oshp_bench.untrusted import Reader, shown
 
 _FORMAT = "oshp-truth/1"
@@ -108,7 +108,7 @@ def write_truth(manifest: Manifest, source: Source, path: Path) -> None:
             except OshpError as error:
                 problems.extend(error.problems)
         raise_problems(problems)
-        raise_problems(f"{source.root}: {problem}" for problem in truth_problems(manifest, digests, stride4))
+        raise_problems(f"{source.root}: {problem}" for problem in other_truth(manifest, digests, stride4))
         index = {
             "format": _FORMAT,
             "manifest": manifest.name,
@@ -157,7 +157,7 @@ def load_truth(path: Path, manifest: Manifest) -> Truth:
     raise_problems(reader.problems)
     digests = {query: digests[query] for query in manifest.pairs.queries}
     stride4 = {support: stride4[support] for support in sorted(set(manifest.pairs.support))}
-    raise_problems(f"{path}: {problem}" for problem in truth_problems(manifest, digests, stride4))
+    raise_problems(f"{path}: {problem}" for problem in other_truth(manifest, digests, stride4))
     return Truth(path, sizes, digests, stride4)
 
 

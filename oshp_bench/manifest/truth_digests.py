@@ -42,7 +42,7 @@ def shipped_digest(test_digest: str) -> str:
     return truth_digest(entry["queries"]) if entry else ""
 
 
-def truth_problems(
+def other_truth(
     manifest: Manifest, digests: Mapping[str, str], stride4_classes: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
     """How a truth differs from the shipped digests, one line each; none if nothing is shipped for these test pairs.

@@ -25,7 +25,7 @@ from oshp_bench.baselines.backbones.layers import upsampled
 from oshp_bench.baselines.contract import Support
 from oshp_bench.baselines.eopnet.coarse import HUMAN
 from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpacePrototypes
-from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetFGSettings
+from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetFGSettings
 from oshp_bench.baselines.pieces.prototypes import class_weights, similarity, to_grid
 from oshp_bench.datasets.images import IGNORE
 
@@ -50,7 +50,7 @@ class EOPNetFG(EOPNet):
     """EOP-Net with a foreground gate."""
 
     settings_type = EOPNetFGSettings
-    defaults = {name: DEFAULTS[name] for name in ("cpu", "quick")}
+    defaults = {name: EOPNET_DEFAULTS[name] for name in ("cpu", "quick")}
     settings: EOPNetFGSettings
 
     def describe(self) -> dict[str, Any]:

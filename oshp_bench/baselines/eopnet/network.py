@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.coarse import COARSE_IDS, HUMAN, CoarseSpace
-from oshp_bench.baselines.eopnet.settings import DEFAULTS, EOPNetSettings
+from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetSettings
 from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast, ranked_logits
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.memory import MomentumPrototypes, StaticPrototypes
@@ -84,7 +84,7 @@ class EOPNet(LearnedMethod):
     """
 
     settings_type = EOPNetSettings
-    defaults = DEFAULTS
+    defaults = EOPNET_DEFAULTS
     memory_type = MomentumPrototypes
     coarse_type = CoarseSpace
     # The epoch that prediction pretends to be at; remembered prototypes are used whatever it is.

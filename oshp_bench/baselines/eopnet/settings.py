@@ -84,7 +84,7 @@ _RELEASED: dict[str, Any] = {"reading": "release", "warm_up": 26}
 RELEASE = EOPNetSettings(**_RELEASED)
 
 # See LearnedMethod.defaults.
-DEFAULTS: dict[str, dict[str, Any]] = {
+EOPNET_DEFAULTS: dict[str, dict[str, Any]] = {
     # The authors' code: scripts/train_*.sh and dataloaders at commit 4df7ebf.
     "release": {
         "redraw": False,

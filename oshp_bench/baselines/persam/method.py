@@ -16,7 +16,7 @@ from oshp_bench.baselines.backbones.layers import Backbone, stretched
 from oshp_bench.baselines.backbones.sam import PATCH, Sam, as_photo_value, scaled_by_pillow
 from oshp_bench.baselines.contract import Labels, LearnedMethod, Support
 from oshp_bench.baselines.persam.decoder import Guidance, Masks, Prompts, decoded
-from oshp_bench.baselines.persam.settings import DEFAULTS, PerSAMSettings
+from oshp_bench.baselines.persam.settings import PERSAM_DEFAULTS, PerSAMSettings
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -88,7 +88,7 @@ class PerSAM(LearnedMethod):
     ways = ("1",)
     stages = 0
     settings_type = PerSAMSettings
-    defaults = DEFAULTS
+    defaults = PERSAM_DEFAULTS
 
     def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: PerSAMSettings) -> None:  # noqa: ARG002
         super().__init__()

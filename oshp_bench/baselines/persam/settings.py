@@ -28,7 +28,7 @@ class PerSAMSettings:
 
 
 # SAM sees photos at its own size, so they come at native size. The paper uses the largest SAM.
-DEFAULTS: dict[str, dict[str, Any]] = {
+PERSAM_DEFAULTS: dict[str, dict[str, Any]] = {
     "paper": {"backbone": "sam-vit-h"},
     "cpu": {"backbone": "sam-vit-b", "width": None, "test_side": None},
     "quick": {"backbone": "sam-vit-b", "width": None, "test_side": None},
