@@ -73,12 +73,17 @@ class PairCounter:
         Raises:
             ImageProblem: the prediction has another size than the truth, or illegal labels.
         """
+        return self.count_and_largest(way, truth, prediction)[0]
+
+    def count_and_largest(self, way: str, truth: PreparedTruth, prediction: Mask) -> tuple[Counts, int]:
+        """As count, and the largest label of the prediction: in 1-way the foreground value."""
         if prediction.shape != truth.shape or prediction.dtype != np.uint8:
             raise ImageProblem(
                 f"the prediction is {prediction.dtype} {prediction.shape}, not uint8 {truth.shape} like the truth"
             )
         tally = truth.tally(prediction)
-        columns = self._kway_columns if way == "k" else _oneway_columns(int(tally.numbers.max(initial=0)))
+        largest = int(tally.numbers.max(initial=0))
+        columns = self._kway_columns if way == "k" else _oneway_columns(largest)
         # One column more than the matrix, for illegal labels, and one row more, for ignored pixels.
         size, width = len(self.class_ids), self.shape(way)[1] + 1
         keys = tally.rows * np.uint16(width)
@@ -86,7 +91,7 @@ class PairCounter:
         joint = np.bincount(keys, tally.weights, (size + 1) * width).astype(np.int64).reshape(size + 1, width)
         if joint[:, -1].any():
             raise ImageProblem(illegal_labels(label_counts(prediction) > 0, self._legal, way))
-        return joint[:size, :-1]
+        return joint[:size, :-1], largest
 
     @cached_property
     def _kway_columns(self) -> NDArray[np.uint8]:
@@ -163,10 +168,12 @@ class QueryCounter:
                 try:
                     data = self.predictions.read(way, name, truth.shape)
                     found.digests[f"{way_key(way)}/{name}"] = hashlib.sha256(data).hexdigest()
-                    prediction = read_prediction(data, truth.shape)
-                    counts[row] = self.counter.count(way, truth, prediction)
+                    # The picture gets no name here: it would stay in memory while the next one is decoded.
+                    counts[row], largest = self.counter.count_and_largest(
+                        way, truth, read_prediction(data, truth.shape)
+                    )
                     if way == "1":
-                        found.foregrounds[pair] = int(prediction.max())
+                        found.foregrounds[pair] = largest
                 except ImageProblem as problem:
                     found.problems.append(f"{self.predictions.place(way, name)}: {problem}")
             found.counts[way] = counts
