@@ -69,7 +69,10 @@ class Reader:
         value = self._get(key, str, "a text", "", optional)
         self.wrong_if(len(value) > _MOST_TEXT, f"{key} is longer than {_MOST_TEXT} characters")
         # Lines and columns may be drawn in it, such as a tree of files.
-        self.wrong_if(printable(value, "\n\t\xa0") != value, f"{key} holds characters that cannot be printed")
+        strange = next((sign for sign in value if not sign.isprintable() and sign not in "\n\t\xa0"), None)
+        self.wrong_if(
+            strange, f"{key} holds U+{ord(strange or ' '):04X}, which cannot be printed; write one line of plain text"
+        )
         return str(value)
 
     def integer(self, key: str, *, least: int, most: int = 10**9, default: int | None = None) -> int:

@@ -163,11 +163,12 @@ def test_a_truth_of_labels_that_are_no_classes(bench: Bench, kway: Path, tmp_pat
         ('"fold": 1', '"fold": 1' + "0" * 40, "does not fit 64 bits"),
         ('"fold": 1', '"fold": 1, "fold": 1', "the key 'fold' stands there twice"),
         ('"fold": 1', '"fold": "one", "extra": 1', "fold is 'one', not a whole number"),
-        ('"fold": 1', '"fold": ' + "[" * 1_000_000, "nested too deeply"),
+        ('"fold": 1', '"fold": ' + "[" * 1_000_000, "holds more values than any file of ours"),
+        ('"fold": 1', '"fold": ' + "[" * 10_000, "nested too deeply"),
         ("oshp-manifest/1", "oshp-manifest/9", 'its "format" is not "oshp-manifest/1"'),
         ("{", "", "not valid JSON"),
     ],
-    ids=["edited", "nan", "huge", "twice", "schema", "deep", "format", "cut"],
+    ids=["edited", "nan", "huge", "twice", "schema", "many", "deep", "format", "cut"],
 )
 def test_a_broken_manifest(kway: Path, alone: Path, old: str, new: str, problem: str) -> None:
     alone.write_text(alone.read_text().replace(old, new, 1))

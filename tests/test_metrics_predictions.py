@@ -181,8 +181,12 @@ def test_what_is_no_set_of_predictions(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("0")
     assert problems(bench, tmp_path / "empty") == ["holds no kway/*.png and no 1way/*.png"]
     assert problems(bench, tmp_path / "empty", "1") == ["holds no 1way/*.png"]
-    for name in ("file", "nowhere"):
-        assert problems(bench, tmp_path / name) == ["neither a folder nor a readable zip; check the path"]
+    reasons = {
+        "file": "(File is not a zip file); pack it again",
+        "nowhere": "(No such file or directory); check the path",
+    }
+    for name, reason in reasons.items():
+        assert problems(bench, tmp_path / name) == [f"neither a folder nor a readable zip {reason}"]
 
 
 def test_folders_links_and_pipes_in_the_place_of_predictions(bench: Bench, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_size_that_lies(benches: list[Bench], path: Path) -> None:
 
 def test_a_zip_that_is_cut_off(benches: list[Bench], path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
-    assert refusal(path, *benches) == ["neither a folder nor a readable zip; check the path"]
+    assert refusal(path, *benches) == ["neither a folder nor a readable zip (File is not a zip file); pack it again"]
 
 
 def test_a_link_in_a_submission_that_was_unpacked(benches: list[Bench], path: Path, tmp_path: Path) -> None:
