@@ -108,7 +108,7 @@ def test_a_check_for_programs(manifests: list[str], submission: Path, tmp_path: 
     said = json.loads(run("check", path, "--json", code=1).stdout)
     assert said == {
         "passed": False,
-        "problems": [f"{path}: neither a folder nor a readable zip; check the path"],
+        "problems": [f"{path}: neither a folder nor a readable zip (File is not a zip file); pack it again"],
         "submission": None,
     }
 

@@ -157,9 +157,9 @@ def codabench_command(
         raise click.UsageError("--end must be after --start")
     if not _IMAGE.fullmatch(docker_image):
         raise click.UsageError(f"--docker-image {docker_image!r} is not the name of an image")
+    tasks = load_tasks(manifests, truths)
     paths = [manifest_path(name) for name in manifests]
     check_outputs([out], [*paths, *(truths or map(truth_path, paths)), *(wheels.glob("*.whl") if wheels else ())])
-    tasks = load_tasks(manifests, truths)
     datasets = ", ".join(dict.fromkeys(task.manifest.dataset.title for task in tasks))
     competition = Competition(
         title=" ".join((title or f"One-shot human parsing: {datasets}").split())[:200],
