@@ -389,9 +389,7 @@ SABOTAGE: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("place", SABOTAGE.values(), ids=SABOTAGE)
-def test_an_out_that_cannot_be_a_folder(
-    bench: Bench, kway: Path, tmp_path: Path, place: Callable[[Path], Path]
-) -> None:
+def test_an_out_that_is_no_folder(bench: Bench, kway: Path, tmp_path: Path, place: Callable[[Path], Path]) -> None:
     (tmp_path / "file").write_text("mine")
     command = [str(kway), "--manifest", str(bench.manifest_file), "--resamples=5", "--out", str(place(tmp_path))]
     result = CliRunner().invoke(main, command)

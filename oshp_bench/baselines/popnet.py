@@ -53,7 +53,7 @@ class POPNetSettings:
     """The weight of AGM's loss falls from 1 to 0 over the second stage; without it it is 1/2."""
     absent: bool = True
     """k-way: classes that the support lacks have a channel, too, with similarity 0, as in the authors' code. Without
-    them a step costs a third to a half."""
+    them a step on a CPU takes about a third of the time."""
     residual: bool = False
     """1-way: AGM adds the features to the attended ones, as it always does k-way."""
     recompute: bool = True

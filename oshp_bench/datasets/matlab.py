@@ -10,6 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,18 +58,9 @@ def read_matrix(content: bytes, variable: str, most: int) -> NDArray[np.generic]
     return None
 
 
-def _name(head: bytes, order: str) -> bytes | None:
-    """The name in the first bytes of a variable."""
-    # The tag of the whole variable, then its flags, its sizes and its name.
-    start = 8
-    for part in range(3):
-        kind, size = struct.unpack_from(f"{order}II", head, start)
-        small = kind >> 16
-        begin, length = (start + 4, small) if small else (start + 8, size)
-        if part == 2:
-            return head[begin : begin + length]
-        start = start + 8 if small else begin + length + -length % 8
-    return None
+def _name(head: bytes, order: str) -> bytes:
+    """The name in the first bytes of a variable: behind the tag of the whole, its flags and its sizes."""
+    return next(islice(_elements(head, 8, order), 2, None), (0, b""))[1]
 
 
 def _matrix(data: bytes, order: str, variable: str, most: int) -> NDArray[np.generic] | None:
