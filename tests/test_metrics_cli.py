@@ -251,9 +251,20 @@ def test_missing_predictions_are_said(bench: Bench, tmp_path: Path) -> None:
         f"note: {folder}: 2 of 750 k-way predictions are missing and count as all background: 0003, 0009\n"
     )
     assert read(tmp_path / "out" / "result.json")["predictions"]["missing"] == {"k": ["0003", "0009"]}
+    assert "Error: Invalid value for '--allow-missing'" in run(bench, "--allow-missing", folder, code=2).stderr
     # The matrices still know.
     again = run(bench, QUICK, "--from-matrices", tmp_path / "out" / "matrices.npz")
     assert "2 of 750 k-way predictions are missing" in again.stderr
+
+
+def test_more_than_a_tenth_missing_needs_the_number(bench: Bench, tmp_path: Path) -> None:
+    folder = bench.write(tmp_path / "preds", seed=3, ways=("kway",))
+    for pair in range(76):
+        (folder / "kway" / f"{pair:04d}.png").unlink()
+    why = f"error: {folder}/kway: 76 of 750 predictions are missing, more than 75; to count them as all background,"
+    assert run(bench, folder, "--allow-missing", QUICK, code=2).stderr == f"{why} give --allow-missing 76\n"
+    assert "more than 3;" in run(bench, folder, "--allow-missing", "3", code=2).stderr
+    assert "76 of 750" in run(bench, folder, QUICK, "--allow-missing", "76").stderr
 
 
 def test_one_way_alone_and_zips(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:

@@ -135,14 +135,15 @@ def count_predictions(
     *,
     way: str | None = None,
     convention: str = DEFAULT,
-    allow_missing: bool = False,
+    allow_missing: bool | int = False,
     jobs: int = 1,
 ) -> Matrices:
     """Checks and counts a folder or zip of predictions, or a submission's predictions for the manifest.
 
     Args:
         way: "k", "1", or None for every way that is there.
-        allow_missing: counts missing predictions as all background instead of refusing the set.
+        allow_missing: counts missing predictions as all background instead of refusing the set: so many of a way, with
+            True up to a tenth of the pairs.
         jobs: number of processes. It does not change the result.
 
     Raises:
@@ -152,10 +153,15 @@ def count_predictions(
     names = manifest.pairs.names
     missing = {way: tuple(name for name in names if name not in found) for way, found in predictions.files.items()}
     problems = list(_set_problems(predictions, manifest))
-    if not allow_missing:
-        problems.extend(
-            f"{predictions.folder(way)}: {name}.png is missing" for way, lacking in missing.items() for name in lacking
-        )
+    allowed = len(names) // 10 if allow_missing is True else int(allow_missing)
+    for folder, lacking in ((predictions.folder(way), lacking) for way, lacking in missing.items()):
+        if allow_missing is False:
+            problems.extend(f"{folder}: {name}.png is missing" for name in lacking)
+        elif len(lacking) > allowed:
+            problems.append(
+                f"{folder}: {len(lacking)} of {len(names)} predictions are missing, more than {allowed}; to count them as"
+                f" all background, give --allow-missing {len(lacking)}"
+            )
     counter = PairCounter.of(manifest, convention)
     counts = {way: np.zeros((len(names), *counter.shape(way)), np.int64) for way in predictions.files}
     digests: dict[str, str] = {}

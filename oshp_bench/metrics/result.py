@@ -158,7 +158,7 @@ def score(
     way: str | None = None,
     convention: str = DEFAULT,
     resampling: Resampling | None = None,
-    allow_missing: bool = False,
+    allow_missing: bool | int = False,
     jobs: int = 1,
 ) -> Result:
     """Scores a folder or zip of predictions, or a submission's predictions for the manifest.
@@ -169,7 +169,8 @@ def score(
         way: "k", "1", or None for every way that is there.
         convention: "default" or "official-2023" (docs/metrics.md).
         resampling: how intervals are made; None for the defaults, `Resampling(resamples=0)` for no intervals.
-        allow_missing: counts missing predictions as all background instead of refusing the set.
+        allow_missing: counts missing predictions as all background instead of refusing the set: so many of a way, with
+            True up to a tenth of the pairs.
         jobs: number of processes. It does not change the result.
 
     Raises:

@@ -49,7 +49,7 @@ class _Request:
     root: Path | None
     way: str | None
     convention: str
-    allow_missing: bool
+    allow_missing: bool | int
     jobs: int
 
     @cached_property
@@ -127,6 +127,15 @@ class _Request:
         return floor
 
 
+class _Missing(click.IntRange):
+    """A number that may be left out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.isdecimal():
+            self.fail(f"{value!r} is no number; give the number of missing predictions, or another option next")
+        return value if isinstance(value, bool) else super().convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @click.argument("predictions", nargs=-1, type=click.Path(path_type=Path))
 @manifest_option(name="manifest_name", required=True)
@@ -134,7 +143,15 @@ class _Request:
 @click.option("--root", type=DIRECTORY, help="Folder of the dataset, for the truth and for photos.")
 @way_option("Score this way only; its PNGs may be in the folder itself.")
 @convention_option
-@click.option("--allow-missing", is_flag=True, help="Score missing predictions as all background.")
+@click.option(
+    "--allow-missing",
+    type=_Missing(0),
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    metavar="[N]",
+    help="Score missing predictions as all background: N of a way, without a number up to a tenth of the pairs.",
+)
 @click.option(
     "--resamples", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="0 = no intervals."
 )
@@ -162,7 +179,7 @@ def main(
     root: Path | None,
     way: str | None,
     convention: str,
-    allow_missing: bool,
+    allow_missing: bool | int,
     resamples: int,
     seed: int,
     jobs: int,
