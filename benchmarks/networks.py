@@ -23,11 +23,11 @@ from oshp_bench.baselines.eopnet.settings import RELEASE, EOPNetSettings
 from oshp_bench.baselines.pieces.prototypes import similarity
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.episodes.episodes import Way
+from oshp_bench.episodes.training_episodes import TrainingEpisodes
+from oshp_bench.episodes.training_photos import Files, TrainingPhotos
 from oshp_bench.manifest import Manifest, load_manifest
-from oshp_bench.training.draws import Draws
 from oshp_bench.training.parallel import Processes
-from oshp_bench.training.photos import Files, TrainingPhotos
-from oshp_bench.training.samples import RawBatch, TrainingSamples, batches
+from oshp_bench.training.samples import RawBatch, batches, draws_of
 from oshp_bench.training.settings import TrainSettings, preset
 from oshp_bench.training.stepper import Stepper
 
@@ -109,7 +109,11 @@ class Training:
     def batches(self, count: int, workers: int = 0) -> Iterator[RawBatch]:
         """The first batches."""
         size = self.settings.batch
-        episodes = TrainingSamples(self.manifest, self.photos, Draws(self.manifest, self.settings), self.settings)
+        settings = self.settings
+        draws = draws_of(self.manifest, settings)
+        episodes = TrainingEpisodes(
+            self.manifest, self.photos, settings.way, settings.seed, settings.augmentation, draws=draws
+        )
         places = [[(0, step * size + place) for place in range(size)] for step in range(count)]
         return batches(episodes, places, workers, CPU)
 

@@ -28,8 +28,8 @@ from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.baselines.registry import named, network_class
 from oshp_bench.datasets.images import Mask
 from oshp_bench.episodes.episodes import Episodes, ImageCache
+from oshp_bench.episodes.training_photos import Files
 from oshp_bench.manifest.pack import Pack, write_pack
-from oshp_bench.training.photos import Files
 from oshp_bench.training.settings import preset
 
 BACKBONES = ("efficientnet-lite0", "xception65")

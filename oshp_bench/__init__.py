@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oshp_bench.episodes.episodes import Episodes as Episodes
     from oshp_bench.episodes.episodes import ImageCache as ImageCache
     from oshp_bench.episodes.episodes import Method as Method
+    from oshp_bench.episodes.training_episodes import TrainingEpisodes as TrainingEpisodes
     from oshp_bench.episodes.writer import PredictionWriter as PredictionWriter
     from oshp_bench.errors import OshpError as OshpError
     from oshp_bench.manifest import Manifest as Manifest
@@ -23,6 +24,7 @@ _HOMES = {
     "Episodes": "episodes.episodes",
     "ImageCache": "episodes.episodes",
     "Method": "episodes.episodes",
+    "TrainingEpisodes": "episodes.training_episodes",
     "PredictionWriter": "episodes.writer",
     "find_source": "datasets.sources",
     "OshpError": "errors",

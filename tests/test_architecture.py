@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "oshp_bench"
 # The floors from the ground up: a file imports its own room and lower floors alone. Rooms on one floor do not know each
 # other. Only the package's own __init__, the list of public names, stands outside.
 FLOORS = (
-    {"errors", "version", "lazy", "randomness", "distributed"},
+    {"errors", "version", "lazy", "randomness", "ranges", "distributed"},
     {"console", "files", "untrusted"},
     {"datasets"},
     {"manifest"},

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from oshp_bench.baselines.settings import (
     Explained,
     Layer,
-    Range,
     as_table,
     as_toml,
     assignments,
@@ -23,9 +22,9 @@ from oshp_bench.baselines.settings import (
     differences,
     explained,
     layered,
-    outside,
 )
 from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 
 @dataclass(frozen=True)

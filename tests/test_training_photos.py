@@ -14,10 +14,10 @@ from tiny import manifest_of
 
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.episodes.training_photos import Files, TrainingPhotos, open_photos
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.manifest.pack import Pack, write_pack
-from oshp_bench.training.photos import Files, TrainingPhotos, open_photos
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,15 @@ from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.datasets.labels import Spec
 from oshp_bench.datasets.sources import Source, find_source
+from oshp_bench.episodes.augmentation import Augmentation
+from oshp_bench.episodes.draws import Draw
+from oshp_bench.episodes.training_episodes import TrainingEpisodes, augmented
+from oshp_bench.episodes.training_photos import Files, TrainingPhotos
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.pack import Pack, write_pack
-from oshp_bench.training.draws import Draw, Draws
-from oshp_bench.training.photos import Files, TrainingPhotos
-from oshp_bench.training.samples import RawBatch, TrainingSamples, augmented, batches
-from oshp_bench.training.settings import Augmentation, TrainSettings
+from oshp_bench.training.samples import RawBatch, batches, draws_of
+from oshp_bench.training.settings import TrainSettings
 
 PLAIN = Augmentation(crop=64, fit="native", scale=(1.0, 1.0), flip=False)
 NUMBER = st.floats(0, 1, exclude_max=True)
@@ -122,9 +124,8 @@ def test_offsets_reach_from_edge_to_edge() -> None:
 
 def episodes_of(
     manifest: Manifest, photos: TrainingPhotos, how: Augmentation = PLAIN, chosen: TrainSettings = SMALL
-) -> TrainingSamples:
-    chosen = replace(chosen, augmentation=how)
-    return TrainingSamples(manifest, photos, Draws(manifest, chosen), chosen)
+) -> TrainingEpisodes:
+    return TrainingEpisodes(manifest, photos, chosen.way, chosen.seed, how, draws=draws_of(manifest, chosen))
 
 
 def test_coarse_is_taken_before_the_merge_and_fine_without_novel_classes(manifest: Manifest, source: Source) -> None:
@@ -132,7 +133,7 @@ def test_coarse_is_taken_before_the_merge_and_fine_without_novel_classes(manifes
     episodes = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32))
     seen = set()
     for index in range(20):
-        draw, query, supports = episodes[index // 4, index % 4]
+        draw, query, supports = episodes.at(index // 4, index % 4)
         for image, sample in zip((draw.query, *draw.supports), (query, *supports), strict=True):
             mask = source.mask(image)
             height, width = mask.shape
@@ -153,7 +154,7 @@ def test_query_and_support_are_flipped_and_scaled_each_for_itself(manifest: Mani
     mirrored = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32, flip=True))
     found = np.zeros((2, 2), int)
     for index in range(80):
-        draw, query, supports = mirrored[index // 4, index % 4]
+        draw, query, supports = mirrored.at(index // 4, index % 4)
         flips = []
         for image, sample in zip((draw.query, *draw.supports), (query, *supports), strict=True):
             mask = (source.mask(image) > 0).astype(np.uint8)
@@ -165,7 +166,7 @@ def test_query_and_support_are_flipped_and_scaled_each_for_itself(manifest: Mani
     assert found.min() > 8
     scaled = episodes_of(manifest, Files(source, manifest), replace(PLAIN, scale=(0.5, 1.0)))
     for index in range(4):
-        _, query, (support,) = scaled[0, index]
+        _, query, (support,) = scaled.at(0, index)
         assert (query.fine != IGNORE).sum() != (support.fine != IGNORE).sum()
 
 
@@ -174,10 +175,10 @@ def test_numbers_differ_from_place_to_place_and_by_seed(manifest: Manifest, sour
     files = Files(source, manifest)
     once = replace(SMALL, redraw=False, episodes=20)
     first = episodes_of(manifest, files, how, once)
-    assert not (first[0, 0][1].photo == first[1, 0][1].photo).all()
-    same = [index for index in range(20) if first[1, index][0] == first[0, 0][0]]
+    assert not (first.at(0, 0)[1].photo == first.at(1, 0)[1].photo).all()
+    same = [index for index in range(20) if first.at(1, index)[0] == first.at(0, 0)[0]]
     assert len(same) == 1
-    assert not (first[1, same[0]][1].photo == first[0, 0][1].photo).all()
+    assert not (first.at(1, same[0])[1].photo == first.at(0, 0)[1].photo).all()
 
 
 def stacked(batch: RawBatch) -> tuple[tuple[Draw, ...], bytes, bytes]:
@@ -209,7 +210,7 @@ def test_a_batch_s_tensors(manifest: Manifest, source: Source) -> None:
     places_of_one = [(0, 0), (0, 1), (0, 3)]
     (raw,) = batches(episodes, [places_of_one], 0, torch.device("cpu"))
     batch = raw.on(torch.device("cpu"), "1", channels_last=True)
-    for number, (draw, query, (support,)) in enumerate(episodes[place] for place in places_of_one):
+    for number, (draw, query, (support,)) in enumerate(episodes.at(*place) for place in places_of_one):
         assert batch.support_targets[number].tolist() == [draw.targets[0]] != [0]
         for images, masks, coarse, sample in (
             (batch.query_images, batch.query_masks, batch.query_coarse, query),
@@ -229,14 +230,14 @@ def test_episodes_with_fewer_supports_are_padded(
 ) -> None:
     monkeypatch.setattr(EOPNet, "supports", "each class")
     episodes = episodes_of(manifest, Files(source, manifest), replace(PLAIN, crop=32), replace(SMALL, episodes=20))
-    drawn = {len(episodes[0, index][2]): (0, index) for index in range(20)}
+    drawn = {len(episodes.at(0, index)[2]): (0, index) for index in range(20)}
     assert len(drawn) > 1
     most = max(drawn)
     (raw,) = batches(episodes, [list(drawn.values())], 0, torch.device("cpu"))
     batch = raw.on(torch.device("cpu"), "k", channels_last=True)
     assert batch.support_images.shape == (len(drawn), most, 3, 32, 32)
     for number, place in enumerate(drawn.values()):
-        draw, _, supports = episodes[place]
+        draw, _, supports = episodes.at(*place)
         padding = [-1] * (most - len(supports))
         assert batch.support_targets[number].tolist() == [*draw.targets, *padding]
         assert len({support.photo.tobytes() for support in supports}) == len(set(draw.supports))
@@ -257,10 +258,10 @@ def test_the_pack_gives_the_samples_of_the_files(manifest: Manifest, source: Sou
     how = Augmentation(crop=40, fit="longest", side=50)
     ours, theirs = (episodes_of(manifest, photos, how) for photos in (Files(source, manifest), Pack(pack, manifest)))
     for index in range(20):
-        (draw, query, supports), (other, packed_query, packed) = ours[0, index % 4], theirs[0, index % 4]
+        (draw, query, supports), (other, packed_query, packed) = ours.at(0, index % 4), theirs.at(0, index % 4)
         assert draw == other
         for mine, same in zip((query, *supports), (packed_query, *packed), strict=True):
-            assert all((getattr(mine, name) == getattr(same, name)).all() for name in vars(mine))
+            assert all((getattr(mine, name) == getattr(same, name)).all() for name in mine._fields)
 
 
 def test_a_shrunk_pack_gives_almost_the_same_samples(
@@ -282,7 +283,7 @@ def test_a_shrunk_pack_gives_almost_the_same_samples(
         episodes_of(manifest, photos, how) for photos in (Files(source, manifest), Pack(tmp_path / "pack.h5", manifest))
     )
     for index in range(4):
-        (draw, query, supports), (other, packed_query, packed) = ours[0, index], theirs[0, index]
+        (draw, query, supports), (other, packed_query, packed) = ours.at(0, index), theirs.at(0, index)
         assert draw == other
         for mine, same in zip((query, *supports), (packed_query, *packed), strict=True):
             assert np.abs(mine.photo.astype(int) - same.photo).mean() < 4
@@ -296,7 +297,7 @@ def test_a_bad_file_stops_training_with_one_line_whoever_reads_it(
 ) -> None:
     copy = shutil.copytree(tiny_root, tmp_path / "data")
     episodes = episodes_of(manifest, Files(find_source(tiny_spec.dataset, copy), manifest))
-    bad = episodes[2, 0][0].query
+    bad = episodes.at(2, 0)[0].query
     (copy / "photos" / f"{bad}.jpg").write_bytes(b"")
     stream = batches(episodes, places(5, 1), workers, torch.device("cpu"))
     fine = [stacked(each) for each in (next(stream), next(stream))]

@@ -19,8 +19,9 @@ from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, EOPNetSetting
 from oshp_bench.baselines.prototype_matching import PrototypeMatching
 from oshp_bench.baselines.registry import METHODS, KnownMethod, named, network_class
 from oshp_bench.baselines.settings import as_table, as_toml, explained
+from oshp_bench.episodes.augmentation import Augmentation
 from oshp_bench.errors import OshpError
-from oshp_bench.training.settings import PRESETS, Augmentation, TrainSettings, parsed, preset, read_changes, resolved
+from oshp_bench.training.settings import PRESETS, TrainSettings, parsed, preset, read_changes, resolved
 
 PAPER: dict[str, Any] = {
     "method": "eopnet",

@@ -19,9 +19,9 @@ from training_cases import ALONE, Probe
 from oshp_bench.baselines.contract import Progress
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings, Parts
+from oshp_bench.episodes.draws import Draw
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
-from oshp_bench.training.draws import Draw
 from oshp_bench.training.parallel import Processes
 from oshp_bench.training.samples import RawBatch
 from oshp_bench.training.settings import TrainSettings

@@ -16,13 +16,14 @@ from oshp_bench.baselines.contract import Batch, LearnedMethod, ParameterGroup, 
 from oshp_bench.baselines.eopnet.settings import EOPNetSettings
 from oshp_bench.baselines.registry import KnownMethod
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.augmentation import Augmentation
+from oshp_bench.episodes.training_photos import Files, TrainingPhotos
 from oshp_bench.manifest import Manifest
-from oshp_bench.training.draws import Draws
 from oshp_bench.training.loop import Outcome, Run, train
 from oshp_bench.training.parallel import Processes
-from oshp_bench.training.photos import Files, TrainingPhotos
 from oshp_bench.training.run_folder import RunFolder
-from oshp_bench.training.settings import Augmentation, preset
+from oshp_bench.training.samples import draws_of
+from oshp_bench.training.settings import preset
 
 # With more threads the sums of tiny tensors would be no faster, and on a busy machine far slower.
 torch.set_num_threads(1)
@@ -68,7 +69,7 @@ def run_of(
     return Run(
         settings=chosen,
         manifest=manifest,
-        draws=Draws(manifest, chosen),
+        draws=draws_of(manifest, chosen),
         photos=photos or Files(source, manifest),
         source=source,
         folder=RunFolder(folder, chosen, manifest),

@@ -19,10 +19,11 @@ from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import channels
-from oshp_bench.baselines.settings import Range, at_test, outside
+from oshp_bench.baselines.settings import at_test
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 # In the official code's division by a length.
 _EPS = 1e-10

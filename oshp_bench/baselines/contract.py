@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones.layers import Backbone
+from oshp_bench.episodes.draws import Supports
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
 
 # How many supports a k-way training episode has: one, or one for each class that its query shows.
-Supports = Literal["one", "each class"]
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from torch.nn import functional
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.pieces.losses import cross_entropy
-from oshp_bench.baselines.settings import Range, at_test, outside
+from oshp_bench.baselines.settings import at_test
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import raise_problems
+from oshp_bench.ranges import Range, outside
 
 # The rows of a classifier of one target.
 _BACKGROUND, _TARGET = 0, 1

@@ -18,10 +18,10 @@ from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress
 from oshp_bench.baselines.pieces.full_size import full_size_means
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import EMPTY, channels, similarity
-from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import raise_problems
+from oshp_bench.ranges import Range, outside
 
 # What is added to the number of pixels under a mask.
 _EPS = 1e-5

@@ -18,9 +18,9 @@ from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import channels
-from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 # In the official code's masked mean, and in its cosine and the scaling of the prior to 0..1.
 _AREA_EPS, _PRIOR_EPS = 5e-4, 1e-7

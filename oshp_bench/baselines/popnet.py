@@ -36,9 +36,9 @@ from oshp_bench.baselines.pieces.released import (
     released_guidance,
     released_nearest,
 )
-from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import raise_problems
+from oshp_bench.ranges import Range, outside
 
 
 @dataclass(frozen=True)

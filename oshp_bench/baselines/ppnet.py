@@ -18,10 +18,10 @@ from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Paramete
 from oshp_bench.baselines.pieces.full_size import full_size_means
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import channels, similarity
-from oshp_bench.baselines.settings import Range, outside
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 # In the official code's masked mean.
 _EPS = 1e-5

@@ -44,17 +44,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Range:
-    """The least and the greatest value of a number, in its annotation."""
-
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.least:.15g} to {self.most:.15g}"
-
-
-@dataclass(frozen=True)
 class Explained:
     """A setting for people.
 
@@ -192,16 +181,6 @@ def differences(settings: Any, other: Any) -> list[str]:
         f"{name} is {ours.get(name, none)}, not {theirs.get(name, none)}"
         for name in dict.fromkeys((*ours, *theirs))
         if ours.get(name) != theirs.get(name)
-    ]
-
-
-def outside(settings: Any) -> list[str]:
-    """The settings that are outside their Range, a line each; None never is."""
-    return [
-        f"{name} is {value}; it must be {limit}"
-        for name, hint in get_type_hints(type(settings), include_extras=True).items()
-        for limit in getattr(hint, "__metadata__", ())
-        if (value := getattr(settings, name)) is not None and not limit.least <= value <= limit.most
     ]
 
 

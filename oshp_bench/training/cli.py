@@ -98,13 +98,13 @@ def main(
     except ImportError as error:
         raise OshpError("training needs torch: pip install 'oshp-bench[train]'") from error
 
+    from oshp_bench.episodes.training_photos import open_photos
     from oshp_bench.files import reserved
     from oshp_bench.manifest import load_manifest, manifest_path
-    from oshp_bench.training.draws import Draws
     from oshp_bench.training.loop import Run, train
     from oshp_bench.training.parallel import processes
-    from oshp_bench.training.photos import open_photos
     from oshp_bench.training.run_folder import RunFolder
+    from oshp_bench.training.samples import draws_of
 
     preset = preset or reading
     if preset is None:
@@ -120,7 +120,7 @@ def main(
     # A run that goes on may read its own settings.
     check_outputs(RunFolder.files(folder), [*inputs, None if (folder / "run.json").exists() else config])
     run_folder = RunFolder(folder, settings, contract, tensorboard)
-    draws = Draws(contract, settings)
+    draws = draws_of(contract, settings)
     photos, source = open_photos(contract, draws.images, settings.validate_every > 0, root, pack)
     with processes(device, patience) as mine, reserved(folder) if mine.first else nullcontext():
         outcome = train(Run(settings, contract, draws, photos, source, run_folder, mine))

@@ -19,15 +19,16 @@ from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.draws import Draws
 from oshp_bench.episodes.episodes import ImageCache
+from oshp_bench.episodes.training_episodes import TrainingEpisodes
+from oshp_bench.episodes.training_photos import TrainingPhotos
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
-from oshp_bench.training.draws import Draws
 from oshp_bench.training.faults import faults_explained
 from oshp_bench.training.parallel import Processes
-from oshp_bench.training.photos import TrainingPhotos
 from oshp_bench.training.run_folder import RunFolder
-from oshp_bench.training.samples import TrainingSamples, batches
+from oshp_bench.training.samples import batches
 from oshp_bench.training.settings import TrainSettings
 from oshp_bench.training.step_log import StepLog
 from oshp_bench.training.stepper import Stepper
@@ -100,14 +101,16 @@ def _train(run: Run) -> Outcome:
     elif processes.first:
         folder.begin()
     epilogue = _Epilogue(run, network, Best(0, None) if saved is None else Best(*saved["best"]))
-    samples = TrainingSamples(run.manifest, run.photos, run.draws, settings)
+    episodes = TrainingEpisodes(
+        run.manifest, run.photos, settings.way, settings.seed, settings.augmentation, draws=run.draws
+    )
     steps = len(run.draws) // settings.batch
     for stage in range(0 if saved is None else saved["stage"], network.stages):
         stepper, first = Stepper(settings, processes, network, stage), 0
         if saved is not None and saved["stage"] == stage:
             stepper.load_state(saved["stepper"])
             first = saved["epoch"]
-        stream = batches(samples, _places(first, settings, steps, processes), settings.workers, processes.device)
+        stream = batches(episodes, _places(first, settings, steps, processes), settings.workers, processes.device)
         log = StepLog(processes.first, Progress(first, settings.epochs, first * steps, settings.epochs * steps, stage))
         for epoch in range(first, settings.epochs):
             # A function of the epoch, so that a run that goes on meets the same random numbers.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from oshp_bench.baselines.settings import Range, at_test, outside
+from oshp_bench.baselines.settings import at_test
 from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from oshp_bench.baselines.registry import network_class
+from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.randomness import Stream
-from oshp_bench.training.settings import TrainSettings
+
+Supports = Literal["one", "each class"]
 
 
 @dataclass(frozen=True)
@@ -29,36 +31,50 @@ class Draw:
 class Draws:
     """The training episodes of a manifest, by epoch and index.
 
-    k-way: every query of Q_train, with any support of S_train; or, where the method wants a support for each class,
-    with one for every base class that the query shows, drawn from those that hold it. 1-way: every base class with the
-    queries that hold it, the first `queries_per_class` of Q_train, and any support that holds it. The order of
-    the list is shuffled anew every time that it has been used up. An epoch has only whole batches and continues where
-    the last one stopped, so that every episode is used once before any is used again.
+    k-way: every query of Q_train, with any support of S_train; or, with supports "each class", with one for every base
+    class that the query shows, drawn from those that hold it. 1-way: every base class with the queries that hold it,
+    the first `queries_per_class` of Q_train, and any support that holds it. The order of the list is shuffled anew
+    every time that it has been used up. An epoch has only whole batches and continues where the last one stopped, so
+    that every episode is used once before any is used again.
+
+    Args:
+        redraw: draw new supports every time that the list has been used up; False draws them once.
+        episodes: of an epoch; None for the whole list.
+        batch: the number of episodes of an epoch is rounded down to a multiple of it.
 
     Raises:
         OshpError: the manifest does not know the classes of its training images, none of them serves, or too few to
             fill a batch.
     """
 
-    def __init__(self, manifest: Manifest, settings: TrainSettings) -> None:
-        queries, supports = _known_pools(manifest)
+    def __init__(
+        self,
+        manifest: Manifest,
+        way: Way = "k",
+        seed: int = 0,
+        *,
+        supports: Supports = "one",
+        queries_per_class: int = 1500,
+        redraw: bool = True,
+        episodes: int | None = None,
+        batch: int = 1,
+    ) -> None:
+        queries, pool = _known_pools(manifest)
         holding = {
-            target: [image for image, present in supports.items() if target in present]
+            target: [image for image, present in pool.items() if target in present]
             for target in manifest.ids_of("base")
         }
         # Class 0 stands for any support.
-        self._supports = {0: list(supports)} | {target: images for target, images in holding.items() if images}
-        if settings.way == "1":
+        self._supports = {0: list(pool)} | {target: images for target, images in holding.items() if images}
+        if way == "1":
             self._items: list[tuple[str, tuple[int, ...]]] = [
                 (query, (target,))
                 for target in holding
                 if target in self._supports
-                for query in [image for image, present in queries.items() if target in present][
-                    : settings.queries_per_class
-                ]
+                for query in [image for image, present in queries.items() if target in present][:queries_per_class]
             ]
-        elif network_class(settings.method).supports == "one":
-            self._items = [(query, (0,)) for query in queries if supports]
+        elif supports == "one":
+            self._items = [(query, (0,)) for query in queries if pool]
         else:
             shown = {
                 query: tuple(target for target in holding if target in present and holding[target])
@@ -67,12 +83,12 @@ class Draws:
             self._items = [(query, targets) for query, targets in shown.items() if targets]
         if not self._items:
             raise OshpError(f"{manifest.name}: its training pools hold no pair of images with one base class")
-        episodes = settings.episodes or len(self._items)
-        if episodes < settings.batch:
-            raise OshpError(f"{manifest.name}: {episodes} episodes an epoch do not fill a batch of {settings.batch}")
-        self._episodes = episodes // settings.batch * settings.batch
-        self._key = (settings.seed, settings.way)
-        self._redraw = settings.redraw
+        wanted = episodes or len(self._items)
+        if wanted < batch:
+            raise OshpError(f"{manifest.name}: {wanted} episodes an epoch do not fill a batch of {batch}")
+        self._episodes = wanted // batch * batch
+        self._key = (seed, way)
+        self._redraw = redraw
         self._passages: dict[int, list[Draw]] = {}
 
     def __len__(self) -> int:
