@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,17 +47,23 @@ class Recorded:
         Args:
             recipe: "weights" or "recipe2": the script that the method's description names.
         """
-        script = _script(self.path.with_name(f"{recipe}.py"))
-        seed = (self.numbers["settings"]["seed"],) if recipe == "recipe2" else ()
-        state = script.build_state(self.numbers["shapes"], self.numbers["stored"], *seed)
-        assert script.digest(state) == self.numbers["state_sha256"]
-        return {name: tensor.clone() for name, tensor in state.items()}
+        return {name: tensor.clone() for name, tensor in _state(self.path, recipe).items()}
 
 
 @cache
 def read(path: Path) -> Recorded:
     """Reads a file; it is kept."""
     return Recorded(path, torch.load(path, weights_only=True))
+
+
+# Building weights takes longer than many a case; the cases of one file follow one another.
+@lru_cache(maxsize=1)
+def _state(path: Path, recipe: str) -> dict[str, Tensor]:
+    numbers, script = read(path).numbers, _script(path.with_name(f"{recipe}.py"))
+    seed = (numbers["settings"]["seed"],) if recipe == "recipe2" else ()
+    state: dict[str, Tensor] = script.build_state(numbers["shapes"], numbers["stored"], *seed)
+    assert script.digest(state) == numbers["state_sha256"]
+    return state
 
 
 @cache

@@ -25,7 +25,6 @@ def draw(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         W 144 to 176.
     """
     # The streams are still named after this room's old name: another name would draw other people.
-    # The streams are still named after this room's old name: another name would draw other people.
     dice = Dice(Stream("mannequin", index))
     height, width = dice.integer(224, 256), dice.integer(144, 176)
     behind = backdrop(height, width, dice)
