@@ -159,8 +159,8 @@ def count_predictions(
             problems.extend(f"{folder}: {name}.png is missing" for name in lacking)
         elif len(lacking) > allowed:
             problems.append(
-                f"{folder}: {len(lacking)} of {len(names)} predictions are missing, more than {allowed}; to count them as"
-                f" all background, give --allow-missing {len(lacking)}"
+                f"{folder}: {len(lacking)} of {len(names)} predictions are missing, more than {allowed}; to count them"
+                f" as all background, give --allow-missing {len(lacking)}"
             )
     counter = PairCounter.of(manifest, convention)
     counts = {way: np.zeros((len(names), *counter.shape(way)), np.int64) for way in predictions.files}
