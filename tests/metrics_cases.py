@@ -157,7 +157,7 @@ def make_bench(spec: Spec, root: Path, folder: Path, pairs: int | None = None, f
     return bench
 
 
-def scored(bench: Bench, path: Path, way: str | None = None, allow_missing: bool = False) -> Result:
+def scored(bench: Bench, path: Path, way: str | None = None, allow_missing: bool | int = False) -> Result:
     """The result of a set of predictions, without intervals."""
     return score(bench.manifest, path, bench.truth_file, way=way, allow_missing=allow_missing, resampling=Resampling(0))
 

@@ -157,7 +157,7 @@ def test_missing_predictions_can_count_as_background(bench: Bench, tmp_path: Pat
     written = scored(bench, folder)
     (folder / "kway" / "0004.png").unlink()
     (folder / "1way" / "0000.png").unlink()
-    result = scored(bench, folder, allow_missing=True)
+    result = scored(bench, folder, allow_missing=1)
     assert result.figures == written.figures
     assert result.matrices.missing == {"k": ("0004",), "1": ("0000",)}
     assert result.to_json()["predictions"]["missing"] == {"k": ["0004"], "1": ["0000"]}
