@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -77,6 +78,10 @@ def test_the_folder_holds_the_predictions_and_whose_they_are(copied: Path, manif
     assert contents(copied).keys() == {*expected, "predictions.json"}
     card = json.loads((copied / "predictions.json").read_text())
     assert card.pop("made_by").startswith("oshp-bench ")
+    digests = {path: hashlib.sha256((copied / path).read_bytes()).hexdigest()[:32] for path in expected}
+    assert {
+        f"{way}/{name}.png": digest for way, files in card.pop("files").items() for name, digest in files.items()
+    } == (digests)
     assert card == {
         "format": "oshp-predictions/1",
         "method": "copy-support",
@@ -285,6 +290,7 @@ def test_the_predictions_of_another_run_are_not_touched(
         ("[]", '"format" is not "oshp-predictions/1"'),
         ('{"format": "oshp-result/1"}', '"format" is not "oshp-predictions/1"'),
         ("{", "not valid JSON"),
+        ('{"format": "oshp-predictions/1", "files": {"kway": 1}}', '"files" does not list digests'),
     ],
 )
 def test_a_folder_of_unknown_origin_is_not_touched(

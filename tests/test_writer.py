@@ -17,6 +17,7 @@ from oshp_bench import Episode, Episodes, Manifest, OshpError, PredictionWriter
 from oshp_bench.datasets.images import IGNORE, read_mask
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.episodes import WAYS, Way
+from oshp_bench.files import read_json
 from oshp_bench.manifest import Pairs
 
 
@@ -88,6 +89,28 @@ def test_the_writer_takes_test_pairs_of_its_own_way_alone(manifest: Manifest, so
     ):
         mask = np.zeros(stranger.query_size, np.uint8)
         assert "pair 0000: not the k-way pair of that name in tiny_fold1" in refusal(owner, stranger, mask)
+
+
+def test_digests_are_recorded_at_the_end_and_those_of_kept_files_stay(
+    manifest: Manifest, source: Source, tmp_path: Path
+) -> None:
+    def write(*indices: int) -> dict[str, str]:
+        writer = PredictionWriter(tmp_path, manifest, "own", "k")
+        for index in indices:
+            episode = of_way(manifest, source, "k", index)
+            writer.write(episode, np.zeros(episode.query_size, np.uint8))
+            assert "kway" not in read_json(tmp_path / "predictions.json").get("files", {})
+        writer.finish()
+        recorded: dict[str, str] = read_json(tmp_path / "predictions.json")["files"]["kway"]
+        return recorded
+
+    with pytest.raises(OshpError, match="cannot be read"):
+        write()
+    first = write(0, 1)
+    assert list(first) == ["0000", "0001"] and write() == first
+    (tmp_path / "kway" / "0000.png").write_bytes(b"of another run")
+    assert write(2) == {**first, "0002": write(2)["0002"]}
+    assert write(0)["0000"] == first["0000"]
 
 
 @given(data=st.data())

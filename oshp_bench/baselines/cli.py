@@ -113,6 +113,8 @@ def main(
             coming = images.ahead(episodes, workers if predictor.about else 0)
             for episode in progress(coming, f"{way}-way", len(episodes)):
                 writers[way].write(episode, predict(episode))
+    for writer in writers.values():
+        writer.finish()
 
     score = ["oshp-score", str(out), "--manifest", manifest, *(("--root", str(root)) if root else ())]
     total = len(contract.pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ from oshp_bench.version import __version__
 
 _FORMAT = "oshp-predictions/1"
 CARD = "predictions.json"
+# So much of a file's SHA-256 stands in predictions.json, which has to stay small with 100,000 pairs.
+DIGEST_DIGITS = 32
 
 
 class PredictionWriter:
     """Writes the predictions of one method on one manifest; existing predictions are kept.
 
     A k-way prediction is `folder/kway/0000.png`, a 1-way prediction `folder/1way/0000.png`: 8-bit palette PNGs of
-    class ids at the query's size. `folder/predictions.json` names method and manifest. Every file is written whole or
-    not at all, so a killed run continues with `missing()`.
+    class ids at the query's size. `folder/predictions.json` names method and manifest, and after `finish()` the digest
+    of every prediction. Every file is written whole or not at all, so a killed run continues with `missing()`.
 
     Args:
         folder: created with the first prediction.
@@ -65,6 +68,8 @@ class PredictionWriter:
         }
         self._network = network
         self._card_written = False
+        # The digests of predictions that an earlier run finished and this one does not write again.
+        self._kept: dict[str, str] = {}
         self._check_owner()
 
     def missing(self) -> tuple[int, ...]:
@@ -97,7 +102,25 @@ class PredictionWriter:
             raise OshpError(f"pair {episode.name} ({self._way}-way): {problem}")
         if not self._card_written:
             self._write_card()
+        self._kept.pop(episode.name, None)
         images.write_mask(self.folder / f"{episode.name}.png", np.ascontiguousarray(mask), self._palette)
+
+    def finish(self) -> None:
+        """Records the digest of every prediction of this way, so that the scorer notices files of another run.
+
+        Raises:
+            OshpError: nothing was written yet.
+            OSError: the disk is full or read-only.
+        """
+        card = read_json(self._card_path)
+        files = card.pop("files", {})
+        if self.folder.name not in files:
+            digests = {
+                path.stem: self._kept.get(path.stem) or hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_DIGITS]
+                for path in sorted(self.folder.glob("*.png"))
+            }
+            files = dict(sorted({**files, self.folder.name: digests}.items()))
+            write_text(self._card_path, readable_json({**card, "files": files}))
 
     def _problem(self, episode: Episode, mask: Mask) -> str | None:
         if not isinstance(mask, np.ndarray):
@@ -124,6 +147,9 @@ class PredictionWriter:
         # Read again: the other way's writer may have written it.
         card = read_json(self._card_path) if self._card_path.exists() else self._card
         mine = card if self._network is None else {**card, self.folder.name: dict(self._network)}
+        if self.folder.name in card.get("files", {}):
+            mine = {**mine, "files": dict(card["files"])}
+            self._kept = mine["files"].pop(self.folder.name)
         if mine != card or not self._card_path.exists():
             write_text(self._card_path, readable_json(mine))
         self._card_written = True
@@ -137,6 +163,9 @@ class PredictionWriter:
         card = read_json(self._card_path)
         if not isinstance(card, dict) or card.get("format") != _FORMAT:
             raise OshpError(f'{self._card_path}: its "format" is not "{_FORMAT}"; choose another folder')
+        files = card.get("files", {})
+        if not isinstance(files, dict) or not all(isinstance(digests, dict) for digests in files.values()):
+            raise OshpError(f'{self._card_path}: "files" does not list digests; choose another folder')
         for member in ("method", "manifest", "version", "test_digest"):
             if card.get(member) != self._card[member]:
                 raise OshpError(

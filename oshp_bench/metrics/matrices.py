@@ -14,6 +14,7 @@ import numpy as np
 from oshp_bench.console import progress
 from oshp_bench.datasets.images import MAX_PIXELS, Mask
 from oshp_bench.episodes.episodes import WAYS, way_key
+from oshp_bench.episodes.writer import CARD, DIGEST_DIGITS
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import (
     BOUNDED_ZIP_METHODS,
@@ -175,7 +176,7 @@ def count_predictions(
         for counted_way, values in part.counts.items():
             counts[counted_way][list(part.pairs)] = values
     # Queries come in any order when several processes count.
-    problems.extend(sorted(broken))
+    problems.extend([*sorted(broken), *_foreign(predictions, digests)])
     if problems:
         raise OshpError(*shortened(problems))
     return Matrices(
@@ -298,6 +299,22 @@ def _truth(about: dict[str, Any], manifest: Manifest, path: Path) -> str:
 def _are_pixels(counts: Counts) -> bool:
     """Whether counts are small enough that their sums cannot overflow."""
     return bool(((counts >= 0) & (counts <= MAX_PIXELS)).all())
+
+
+def _foreign(predictions: PredictionSet, digests: Mapping[str, str]) -> Iterator[str]:
+    """Tells of predictions that have changed since predictions.json recorded their digests."""
+    recorded = predictions.card.get("files")
+    for way, files in predictions.files.items():
+        said = recorded.get(way_key(way)) if isinstance(recorded, dict) else None
+        if not isinstance(said, dict):
+            continue
+        read = {name: digests.get(f"{way_key(way)}/{name}", "") for name in files}
+        other = sorted(name for name, digest in read.items() if digest and digest[:DIGEST_DIGITS] != said.get(name))
+        if other:
+            yield (
+                f"{predictions.folder(way)}: {len(other)} of {len(files)} files, such as {other[0]}.png, are not those"
+                f' that {CARD} lists; are they of another run? If they are right, remove "files" from {CARD}'
+            )
 
 
 def _set_problems(predictions: PredictionSet, manifest: Manifest) -> Iterator[str]:

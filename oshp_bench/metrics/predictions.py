@@ -15,7 +15,7 @@ from oshp_bench.datasets.images import ImageProblem, Mask, decode, open_image
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
 from oshp_bench.episodes.writer import CARD
 from oshp_bench.errors import OshpError
-from oshp_bench.files import BROKEN_ZIP, open_zip, parse_json, read_at_most
+from oshp_bench.files import BROKEN_ZIP, MAX_JSON_BYTES, open_zip, parse_json, read_at_most
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.listing import file_names, read_document
 from oshp_bench.metrics.method_card import MethodCard
@@ -183,7 +183,7 @@ def _predictions_in(path: Path, names: Sequence[str], depth: int, way: str | Non
     card = next((name for name, split in parts.items() if split[depth:] == (CARD,)), None)
     if card is None:
         return PredictionSet(path, files, tuple(sorted(extra)))
-    said = parse_json(read_document(path, card), str(path / card))
+    said = parse_json(read_document(path, card, MAX_JSON_BYTES), str(path / card))
     return PredictionSet(path, files, tuple(sorted(extra)), said if isinstance(said, dict) else {}, str(path / card))
 
 

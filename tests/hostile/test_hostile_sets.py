@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -117,3 +119,19 @@ def test_a_member_of_another_size_than_the_zip_says_is_refused(
     data[at : at + 4] = (size + off).to_bytes(4, "little")
     (tmp_path / "p.zip").write_bytes(data)
     assert len(problems(bench, tmp_path / "p.zip")) == 1
+
+
+@pytest.mark.parametrize("packed_as", ["folder", "zip"])
+def test_files_of_another_run_are_noticed(bench: Bench, tmp_path: Path, packed_as: str) -> None:
+    folder = bench.write(tmp_path / "preds", ways=("kway",))
+    files = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:32] for path in folder.rglob("*.png")}
+    (folder / "predictions.json").write_text(json.dumps({"files": {"kway": files, "1way": {}}}))
+    score = scored(bench, folder)
+    for name in list(files)[: PAIRS // 2]:
+        (folder / "kway" / f"{name}.png").write_bytes(png(np.zeros_like(bench.kway(int(name)))))
+    path = folder if packed_as == "folder" else Path(shutil.make_archive(str(folder), "zip", folder))
+    (line,) = problems(bench, path)
+    assert line.startswith(f"kway: {PAIRS // 2} of {PAIRS} files, such as ")
+    for said in ({}, {"files": []}, {"files": {"kway": 1}}):
+        (folder / "predictions.json").write_text(json.dumps(said))
+        assert scored(bench, folder).figures != score.figures
