@@ -145,11 +145,12 @@ class PredictionWriter:
 
     def _write_card(self) -> None:
         # Read again: the other way's writer may have written it.
-        card = read_json(self._card_path) if self._card_path.exists() else self._card
+        card: dict[str, Any] = read_json(self._card_path) if self._card_path.exists() else self._card
         mine = card if self._network is None else {**card, self.folder.name: dict(self._network)}
         if self.folder.name in card.get("files", {}):
-            mine = {**mine, "files": dict(card["files"])}
-            self._kept = mine["files"].pop(self.folder.name)
+            files = dict(card["files"])
+            self._kept = files.pop(self.folder.name)
+            mine = {**mine, "files": files}
         if mine != card or not self._card_path.exists():
             write_text(self._card_path, readable_json(mine))
         self._card_written = True
