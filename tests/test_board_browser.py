@@ -109,11 +109,11 @@ def test_filters_leave_what_fits_and_say_how_much(browser: Browser, site: Path) 
     with visit(browser, site / "site-results" / "index.html") as seen:
         page = seen.page
         status = page.locator("#status")
-        assert status.text_content() == "62 of 62 rows in 8 of 8 tables"
+        assert status.text_content() == "50 of 50 rows in 8 of 8 tables"
         page.select_option("[name=dataset]", "ccp")
         assert page.locator("section:visible").count() == 1
         page.select_option("[name=way]", "k")
-        assert status.text_content() == "4 of 62 rows in 1 of 8 tables"
+        assert status.text_content() == "4 of 50 rows in 1 of 8 tables"
         page.select_option("[name=backbone]", "=ResNet-50")
         assert names(seen) == ["<b>של", "Gated"]
         page.select_option("[name=pretraining]", "=COCO")
@@ -122,13 +122,13 @@ def test_filters_leave_what_fits_and_say_how_much(browser: Browser, site: Path) 
         assert names(seen) == []
         assert page.locator("#nothing").is_visible()
         page.click("button[type=reset]")
-        page.wait_for_function("document.getElementById('status').textContent.startsWith('62 of')")
+        page.wait_for_function("document.getElementById('status').textContent.startsWith('50 of')")
         assert not page.locator("#nothing").is_visible()
         page.select_option("[name=backbone]", "=")
         assert names(seen) == ["copy-"]
         page.select_option("[name=backbone]", "")
         page.select_option("[name=kind]", "published")
-        assert status.text_content() == "54 of 62 rows in 6 of 8 tables"
+        assert status.text_content() == "42 of 50 rows in 6 of 8 tables"
 
 
 def test_a_view_can_be_linked_to(browser: Browser, site: Path) -> None:
@@ -193,12 +193,47 @@ def test_a_dataset_may_be_called_as_a_part_of_the_page(browser: Browser, tmp_pat
         assert seen.violations() == []
 
 
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_a_jump_lands_on_the_heading_and_unfolds_what_is_below_it(browser: Browser, site: Path, width: int) -> None:
+    with visit(browser, site / "site-results" / "index.html", width=width) as seen:
+        folded = seen.page.locator("details.published")
+        assert folded.count() == 3
+        assert not seen.page.locator("[data-dataset=lip] table").first.is_visible()
+        for name in ("lip", "ccp", "atr"):
+            seen.page.locator(f"nav a[href='#dataset-{name}']").click()
+            seen.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            box = seen.page.locator(f"#dataset-{name}").bounding_box()
+            assert box
+            least = seen.page.evaluate("innerHeight + scrollY - document.documentElement.scrollHeight")
+            # 16 pixels of air, unless the page ends before.
+            assert abs(box["y"] - 16) < 2 or least > -2, (name, box)
+        assert seen.page.locator("[data-dataset=lip] table").first.is_visible()
+        assert seen.page.locator(".sideways").first.is_visible() == (width == PHONE)
+
+
+def test_own_results_come_first(browser: Browser, site: Path) -> None:
+    with visit(browser, site / "site-results" / "index.html") as seen:
+        titles = seen.page.locator("h2").all_inner_texts()
+        assert [title[:4] for title in titles] == ["CCP-", "ATR-", "LIP-", "CIHP", "How "]
+
+
+def test_on_paper_every_table_is_whole(browser: Browser, site: Path) -> None:
+    with visit(browser, site / "site-many" / "index.html", width=680) as seen:
+        seen.page.emulate_media(media="print")
+        assert seen.overflow() == []
+        rows = seen.page.locator("tbody tr")
+        assert rows.count() == sum(
+            box is not None and box["height"] > 5 for box in (row.bounding_box() for row in rows.all())
+        )
+        assert seen.page.pdf(format="A4").startswith(b"%PDF")
+
+
 def test_without_scripts_all_tables_are_there(browser: Browser, site: Path) -> None:
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
     page.goto((site / "site-results" / "index.html").resolve().as_uri())
     assert page.locator("table").count() == 8
-    assert page.locator("tbody tr").count() == 62
+    assert page.locator("tbody tr").count() == 50
     assert not page.locator("form").is_visible()
     assert page.locator("th button").count() == 0
     context.close()

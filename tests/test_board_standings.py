@@ -201,9 +201,11 @@ def test_the_paper_stands_beside_results_on_its_test_alone(tmp_path: Path) -> No
         for table in tables
     }
     nine = sorted(["Fine-tuning", "PerSAM", "PANet", "PPNet", "SG-One", "AMP", "PFENet", "POPNet", "EOP-Net"])
-    for way in ("k", "1"):
+    # Four methods have no k-way figure in the paper.
+    only_1way = {"Fine-tuning", "PerSAM", "PPNet", "PFENet"}
+    for way, names in (("k", sorted({*nine} - only_1way)), ("1", nine)):
         for dataset in ("atr", "lip", "cihp"):
-            assert sorted(published[dataset, "official", True, way]) == nine
+            assert sorted(published[dataset, "official", True, way]) == names
         assert published["atr", "balanced", True, way] == []
         assert published["cihp", "official", False, way] == []
     assert [table.dataset for table in tables][::2] == ["atr", "atr", "lip", "cihp", "cihp"]

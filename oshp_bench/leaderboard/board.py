@@ -17,10 +17,11 @@ from oshp_bench.leaderboard.entries import Entry
 from oshp_bench.leaderboard.significance import load_scored
 from oshp_bench.leaderboard.standings import Standing
 from oshp_bench.manifest import Manifest
+from oshp_bench.report.published import published_tables
 from oshp_bench.version import __version__
 
 _SITE = Path(__file__).with_name("site")
-_THEME = Path(__file__).parents[1] / "report" / "theme.css"
+_INDEX = "index.html"
 _REPORTS, _TABLES = "reports", "tables"
 
 
@@ -47,14 +48,14 @@ def write_board(
     for table in standings:
         write_text(out / _TABLES / f"{table.key}.csv", tables.csv_table([table]))
     links = {entry.result.digest: f"{_REPORTS}/{_report_name(entry)}" for entry in with_report}
-    write_text(out / "index.html", _page(standings, links))
+    write_text(out / _INDEX, _page(standings, links))
     return written
 
 
 def site_files(standings: Sequence[Standing], out: Path) -> list[Path]:
     """The files that write_board writes, reports of all results included."""
     reports = [out / _REPORTS / _report_name(entry) for entry in _entries(standings)]
-    return [out / "index.html", *(out / _TABLES / f"{table.key}.csv" for table in standings), *reports]
+    return [out / _INDEX, *(out / _TABLES / f"{table.key}.csv" for table in standings), *reports]
 
 
 def _entries(standings: Iterable[Standing]) -> list[Entry]:
@@ -86,7 +87,7 @@ def _write_reports(
             if other is not entry and same_test(other.result, entry.result)
         ]
         path = out / _REPORTS / _report_name(entry)
-        write_text(path, report_html(result, names=[entry.name], floors=beside))
+        write_text(path, report_html(result, names=[entry.name], floors=beside, back=f"../{_INDEX}"))
         written.append(path)
     return tuple(written)
 
@@ -96,28 +97,21 @@ def _report_name(entry: Entry) -> str:
 
 
 def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
-    import jinja2
     from markupsafe import Markup
 
     from oshp_bench.leaderboard.drawn import task_pictures
+    from oshp_bench.report.templates import filled
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_SITE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The board and the reports that it links to look alike.
-    style = [_THEME, _SITE / "board.css"]
     script = (_SITE / "board.js").read_text(encoding="utf-8")
     entries = _entries(standings)
     published = {row.name for table in standings for row in table.rows if row.kind == "published"}
-    return environment.get_template("board.html.j2").render(
+    return filled(
+        _SITE / "board.html.j2",
         datasets=_by_dataset(standings),
         results=len(entries),
         methods=len({entry.name for entry in entries}),
         published=len(published),
+        paper=published_tables()[0],
         backbones=_distinct(entry.card.backbone for entry in entries if entry.card),
         pretrainings=_distinct(entry.card.pretraining for entry in entries if entry.card),
         links=links,
@@ -126,7 +120,6 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
         way_names={way: way_name(way) for way in WAYS},
         table_folder=_TABLES,
         version=__version__,
-        style=Markup("".join(path.read_text(encoding="utf-8") for path in style)),
         script=Markup(script),
         # Only this script may run, so that text from result files never can.
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -134,9 +127,10 @@ def _page(standings: Sequence[Standing], links: Mapping[str, str]) -> str:
 
 
 def _by_dataset(standings: Iterable[Standing]) -> dict[str, list[list[Standing]]]:
-    """The tables by dataset and test. The two ways of a test share one heading."""
+    """The tables by dataset and test, datasets with results first. The two ways of a test share one heading."""
     datasets: dict[str, dict[str, list[Standing]]] = {}
-    for table in standings:
+    scored = {table.dataset for table in standings if table.tests}
+    for table in sorted(standings, key=lambda table: table.dataset not in scored):
         test = table.key.rpartition("-")[0]
         datasets.setdefault(table.dataset, {}).setdefault(test, []).append(table)
     return {dataset: list(tests.values()) for dataset, tests in datasets.items()}

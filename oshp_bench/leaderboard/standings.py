@@ -234,7 +234,7 @@ def _tables(
         if not rows:
             continue
         if paper:
-            rows += [_published_row(method, names) for method in paper.methods]
+            rows += _published_rows(paper, names)
         yield Standing(
             dataset=first.dataset,
             title=title,
@@ -257,7 +257,6 @@ def _tables(
 def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
     folds = tuple(sorted(paper.novel))
     for way, names in HEADLINE.items():
-        rows = [_published_row(method, names) for method in paper.methods]
         yield Standing(
             dataset=paper.dataset,
             title=load_spec(paper.dataset).dataset.title if paper.dataset in builtin_specs() else paper.title,
@@ -269,7 +268,7 @@ def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
             tests={},
             known=True,
             apart=False,
-            rows=_ranked(rows, names, folds),
+            rows=_ranked(_published_rows(paper, names), names, folds),
             published=paper,
         )
 
@@ -296,6 +295,11 @@ def _row(entries: Mapping[int, Entry], folds: Sequence[int], names: Sequence[str
             cells[name, None] = Cell(sum(values) / len(values))
     first = next(iter(entries.values()))
     return Row(first.name, "floor" if first.is_floor else "entry", cells, entries)
+
+
+def _published_rows(paper: PublishedTable, names: Sequence[str]) -> list[Row]:
+    """The paper's methods that have a figure among these: its k-way columns hold dashes for methods of 1-way alone."""
+    return [row for row in (_published_row(method, names) for method in paper.methods) if row.cells]
 
 
 def _published_row(method: PublishedMethod, names: Sequence[str]) -> Row:

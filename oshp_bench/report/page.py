@@ -6,11 +6,9 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import matplotlib
 import numpy as np
 import PIL
-from markupsafe import Markup
 
 from oshp_bench.episodes.episodes import WAYS, way_name
 from oshp_bench.errors import OshpError
@@ -21,9 +19,10 @@ from oshp_bench.report import panels, tables, words
 from oshp_bench.report.content import NOTHING, Report, class_colour, confusion, report_of
 from oshp_bench.report.examples import Gallery
 from oshp_bench.report.pictures import episodes
-from oshp_bench.report.published import PublishedTable, published_table
+from oshp_bench.report.published import PublishedTable, published_table, published_tables
+from oshp_bench.report.templates import filled
 
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def report_html(
@@ -35,6 +34,7 @@ def report_html(
     differences: Mapping[str, Difference] | None = None,
     gallery: Gallery | None = None,
     command: str = "",
+    back: str = "",
 ) -> str:
     """A report on a result, or on two of the same pairs that are compared (second minus first), as HTML.
 
@@ -48,6 +48,7 @@ def report_html(
         differences: the result of metrics.compare for two results; by default they are compared here.
         gallery: the source of episodes' pictures; None for a report without pictures.
         command: the command line that is shown in the section "Source".
+        back: the address of a board to link back to, "" if there is none.
 
     Raises:
         OshpError: results that cannot be compared, or images that cannot be read.
@@ -58,18 +59,11 @@ def report_html(
     report = report_of(given, called, floors, table, differences, command)
     if gallery and len(gallery.predictions) != len(given):
         raise OshpError("the gallery needs one prediction set per result")
-    return _render(report, gallery)
+    return _render(report, gallery, back)
 
 
-def _render(report: Report, gallery: Gallery | None) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+def _render(report: Report, gallery: Gallery | None, back: str) -> str:
+    filters = {
         "percent": words.percent,
         "from_to": words.from_to,
         "safe_line": words.safe_line,
@@ -80,11 +74,13 @@ def _render(report: Report, gallery: Gallery | None) -> str:
     }
     kway, oneway = report.sets_of("k"), report.sets_of("1")
     way, kinds = episodes(report, gallery) if gallery else ("", ())
-    style = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("theme.css", "report.css"))
-    return environment.get_template("report.html.j2").render(
+    return filled(
+        _TEMPLATE,
+        filters,
         report=report,
+        back=back,
+        paper=published_tables()[0],
         nothing=NOTHING,
-        style=Markup(style),
         way_names={way: way_name(way) for way in WAYS},
         stats=[(name, panels.stat(report, name)) for name in report.headline],
         figure_tables=[list(tables.result_tables(scored.result)) for scored in report.sets],

@@ -24,7 +24,12 @@
 
   function readAddress() {
     const hash = location.hash.slice(1);
-    if (hash && document.getElementById(hash)) return;
+    const place = hash && document.getElementById(hash);
+    if (place) {
+      unfold(place);
+      place.scrollIntoView();
+      return;
+    }
     state = new URLSearchParams(hash);
     for (const field of form.elements) {
       if (!field.name) continue;
@@ -63,7 +68,8 @@
       for (const row of table.body.rows) {
         const fit = here && fits(row);
         if (fit) found += 1;
-        row.hidden = !fit || (found > MOST_ROWS && !table.whole);
+        row.hidden = !fit;
+        row.classList.toggle("later", found > MOST_ROWS && !table.whole);
       }
       table.panel.hidden = found === 0;
       offerRest(table, found);
@@ -74,8 +80,14 @@
     for (const part of document.querySelectorAll("article, section")) {
       part.hidden = !part.querySelector(".panel:not([hidden])");
     }
+    if (Object.values(wanted).some(Boolean)) unfold(document);
     nothing.hidden = shown > 0;
     status.textContent = `${shown} of ${all} rows in ${boards} of ${tables.length} tables`;
+  }
+
+  // The published tables of tests that nobody has scored here are folded until they are asked for.
+  function unfold(within) {
+    for (const folded of within.querySelectorAll("details.published")) folded.open = true;
   }
 
   function offerRest(table, found) {
