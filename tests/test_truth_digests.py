@@ -153,7 +153,8 @@ def test_matrices_of_another_truth_than_the_published_one(tmp_path: Path) -> Non
     }
     kway = np.zeros((len(manifest.pairs), size, size + 1), np.int64)
     for truth, problem in (
-        ("sha256:" + "0" * 64, "counted on another truth than the one that demo_fold1 was published with"),
+        ("sha256:" + "0" * 64, "counted on another truth, not on the one that demo_fold1 was published with"),
+        ("", "counted on an unknown truth, not on the one that demo_fold1 was published with"),
         ("sha256:5", "truth 'sha256:5' is no digest"),
         (5, "truth 5 is no digest"),
     ):

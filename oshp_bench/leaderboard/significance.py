@@ -25,7 +25,8 @@ def load_scored(entry: Entry, manifest: Manifest) -> Result:
     """
     assert entry.matrices is not None
     matrices, convention = load_matrices(entry.matrices, manifest)
-    if (matrices.digest, convention) != (entry.result.predictions, entry.result.convention):
+    said = entry.result
+    if (matrices.digest, matrices.truth, convention) != (said.predictions, said.truth, said.convention):
         raise OshpError(
             f"{entry.matrices}: not the matrices of {entry.result.path}; score the predictions again with --out"
         )

@@ -27,7 +27,7 @@ from oshp_bench.files import (
 )
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.manifest.truth import Truth
-from oshp_bench.manifest.truth_digests import same_truth, shipped_digest
+from oshp_bench.manifest.truth_digests import shipped_digest
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
@@ -283,15 +283,13 @@ def _card(about: dict[str, Any], path: Path) -> MethodCard | None:
 
 
 def _truth(about: dict[str, Any], manifest: Manifest, path: Path) -> str:
-    truth = about.get("truth", "")
-    if truth == "":
-        return ""
-    if not isinstance(truth, str) or not DIGEST.fullmatch(truth):
+    truth, published = about.get("truth", ""), shipped_digest(manifest.test_digest)
+    if truth != "" and not (isinstance(truth, str) and DIGEST.fullmatch(truth)):
         raise ValueError(f"truth {shown(truth)} is no digest")
-    if not same_truth(truth, shipped_digest(manifest.test_digest)):
+    if published and truth != published:
         raise OshpError(
-            f"{path}: counted on another truth than the one that {manifest.name} was published with; score the"
-            " predictions again"
+            f"{path}: counted on {'another' if truth else 'an unknown'} truth, not on the one that {manifest.name} was"
+            " published with; score the predictions again"
         )
     return truth
 

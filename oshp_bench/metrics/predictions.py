@@ -47,7 +47,15 @@ class PredictionSet:
         """Folders of a way without any prediction, which are not scored."""
         tops = [self.folder(way).parent for way in self.files if self.folder(way).name == way_key(way)]
         empty = (top / way_key(way) for top in tops[:1] for way in WAYS if way not in self.files)
-        return tuple(f"{folder.name}/ is empty, so it is not scored" for folder in empty if _is_empty(folder))
+        return tuple(f"{folder.name}/ is empty, so it is not scored" for folder in empty if self._is_empty(folder))
+
+    def _is_empty(self, folder: Path) -> bool:
+        """Whether a folder is there and holds nothing that can be seen."""
+        if self._archive is None:
+            return folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())
+        within = f"{folder.relative_to(self.path).as_posix()}/"
+        members = [name for name in self._archive.namelist() if name.startswith(within)]
+        return bool(members) and all(name.endswith("/") or "/." in name for name in members)
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile | None:
@@ -134,10 +142,6 @@ def _submitted(path: Path, names: Sequence[str], way: str | None, manifest: Mani
     )
     files = {way: found.files[way]} if way else found.files
     return replace(found, files=files, extra=tuple(sorted((*found.extra, *strange))), method=submission.method)
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -82,6 +82,13 @@ def test_exchanged_foreground_is_told(bench: Bench, tmp_path: Path) -> None:
 def test_an_empty_folder_is_told(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "preds" / "1way").mkdir(parents=True)
     assert notes(bench, tmp_path / "preds", kway(bench)) == ["1way/ is empty, so it is not scored"]
+    (tmp_path / "preds" / "1way" / ".DS_Store").touch()
+    for within in (tmp_path / "preds", tmp_path):
+        zipped = shutil.make_archive(
+            str(tmp_path / f"{within.name}"), "zip", within, "preds" if within == tmp_path else "."
+        )
+        assert scored(bench, Path(zipped)).matrices.notes == ("1way/ is empty, so it is not scored",)
+        Path(zipped).unlink()
 
 
 def test_matrices_of_two_truths_of_one_query_are_refused(bench: Bench, tmp_path: Path) -> None:
