@@ -140,3 +140,13 @@ def test_matrices_that_are_not_the_results_own_are_refused(
     assert said[0].startswith("poor/result.json: kway/novel_miou is 0.99, but its matrices give 0.")
     assert "not a readable matrices file" in said[1]
     assert "not the matrices of" in said[2]
+
+
+def test_matrices_and_result_say_the_same_truth(
+    bench: Bench, results: tuple[Path, dict[str, Result]], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(results[0], tmp_path / "copy")
+    with_truth = replace(results[1]["good"], matrices=replace(results[1]["good"].matrices, truth=f"sha256:{9:064x}"))
+    save_result(with_truth, folder / "good" / "result.json", {})
+    with pytest.raises(OshpError, match="not the matrices of"):
+        rows_of(bench, folder / "good")

@@ -283,7 +283,8 @@ def _card(about: dict[str, Any], path: Path) -> MethodCard | None:
 
 
 def _truth(about: dict[str, Any], manifest: Manifest, path: Path) -> str:
-    truth, published = about.get("truth", ""), shipped_digest(manifest.test_digest)
+    truth: Any = about.get("truth", "")
+    published = shipped_digest(manifest.test_digest)
     if truth != "" and not (isinstance(truth, str) and DIGEST.fullmatch(truth)):
         raise ValueError(f"truth {shown(truth)} is no digest")
     if published and truth != published:
@@ -291,7 +292,7 @@ def _truth(about: dict[str, Any], manifest: Manifest, path: Path) -> str:
             f"{path}: counted on {'another' if truth else 'an unknown'} truth, not on the one that {manifest.name} was"
             " published with; score the predictions again"
         )
-    return truth
+    return str(truth)
 
 
 def _are_pixels(counts: Counts) -> bool:
