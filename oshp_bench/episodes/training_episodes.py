@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -127,6 +127,9 @@ class TrainingEpisodes:
             raise IndexError(f"episode {index} of {len(self)}")
         return self.at(self._epoch, index)
 
+    def __iter__(self) -> Iterator[TrainingEpisode]:
+        return map(self.__getitem__, range(len(self)))
+
     def at(self, epoch: int, index: int) -> TrainingEpisode:
         """The episode of an epoch and index, both counted from 0, whatever set_epoch chose."""
         draw = self._draws.draw(epoch, index)
@@ -149,9 +152,7 @@ class TrainingEpisodes:
         rows = [[query, *supports, *[padding] * (most - len(supports))] for _, query, supports in episodes]
         sizes = {sample.photo.shape for row in rows for sample in row}
         if len(sizes) > 1:
-            raise OshpError(
-                f"the samples of a batch have different shapes: {sorted(sizes)}; crop or resize in transform"
-            )
+            raise OshpError(f"the photos of a batch have the shapes {sorted(sizes)}; let transform give them one size")
         photos = np.stack([[sample.photo.transpose(2, 0, 1) for sample in row] for row in rows])
         masks = np.stack([[[sample[kind] for sample in row] for row in rows] for kind in (1, 2)])
         return EpisodeBatch(tuple(episode.draw for episode in episodes), photos, masks)
