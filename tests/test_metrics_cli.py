@@ -152,12 +152,16 @@ def test_every_format_shows_two_sets_and_a_floor(bench: Bench, sets: tuple[Path,
 @pytest.mark.slow
 def test_the_files_of_out(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
     run(bench, sets[0], QUICK, "--out", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["matrices.npz", "pairs.csv", "result.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("figures.csv", "matrices.npz", "pairs.csv", "result.json"),
+    ]
     document = read(tmp_path / "result.json")
     result = score(bench.manifest, sets[0], bench.truth_file, resampling=Resampling(60))
     assert without_run(tmp_path / "result.json") == result.to_json()
     assert document["run"]["predictions"] == str(sets[0])
     assert document["manifest"]["digest"] == bench.manifest.digest
+    figures = {row["figure"]: row for row in csv.DictReader(io.StringIO((tmp_path / "figures.csv").read_text()))}
+    assert figures["kway/iou/5"]["class"] == "dress" and figures["kway/iou/5"]["role"] == "novel"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "pairs.csv").read_text())))
     assert [row["pair"] for row in rows] == list(bench.manifest.pairs.names)
     assert [row["query"] for row in rows] == list(bench.manifest.pairs.query)

@@ -158,7 +158,7 @@ class _Missing(click.IntRange):
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the resampling.")
 @jobs_option
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@out_option("Folder to write result.json, matrices.npz and pairs.csv to.")
+@out_option("Folder to write result.json, matrices.npz, pairs.csv and figures.csv to.")
 @click.option("--sheet", type=FILE, help="Draw k-way episodes from best to worst as a PNG. Needs --root.")
 @click.option(
     "--floor",
@@ -209,7 +209,7 @@ def main(
 
         check_report_extra()
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
-    names = ("result.json", "matrices.npz", "pairs.csv")
+    names = ("result.json", "matrices.npz", "pairs.csv", "figures.csv")
     outputs = [sheet, report, *(folder / name for folder in _folders(out, len(given)) for name in names)]
     pictured = [path for path in (sheet, report) if path and path.exists()]
     photos = request.source.files_among(pictured) if pictured and request.source else []
@@ -317,10 +317,12 @@ def _write(
     from oshp_bench.metrics.matrices import save_matrices
     from oshp_bench.metrics.result import per_pair_csv
     from oshp_bench.metrics.result_file import save_result
+    from oshp_bench.report.tables import figures_csv
 
     for folder, result, run in zip(_folders(out, len(results)), results, runs, strict=True):
         save_matrices(result.matrices, result.manifest, result.convention, folder / "matrices.npz")
         write_text(folder / "pairs.csv", per_pair_csv(result))
+        write_text(folder / "figures.csv", figures_csv([(run["predictions"], result)]))
         save_result(result, folder / "result.json", run)
     if differences:
         write_text(out / "comparison.json", readable_json(_differences_json(results, differences)))
