@@ -22,6 +22,7 @@ from oshp_bench.leaderboard.entries import load_entries
 from oshp_bench.leaderboard.significance import with_tests
 from oshp_bench.leaderboard.standings import Row, known_manifests, standings
 from oshp_bench.metrics import Matrices, Resampling, Result, compare, save_matrices, score_matrices
+from oshp_bench.metrics.method_card import MethodCard
 from oshp_bench.metrics.result_file import save_result
 
 NAMES = ("good", "middling", "poor")
@@ -80,6 +81,43 @@ def test_the_difference_is_that_of_the_two_results(
         assert test.difference is not None
         assert test.difference.value is not None
         assert test.difference.value < 0
+
+
+def test_training_runs_of_one_card_are_one_row(
+    bench: Bench, results: tuple[Path, dict[str, Result]], tmp_path: Path
+) -> None:
+    """Its value is the mean, its spread that of two numbers, |a - b| / sqrt(2); its interval covers both."""
+    folder = shutil.copytree(results[0], tmp_path / "copy")
+    card = MethodCard(
+        name="learned",
+        authors="Ada Example",
+        backbone="none",
+        pretraining="none",
+        parameters=1,
+        extra_data="none",
+        date="2026-01-31",
+    )
+    for seed, name in enumerate(("good", "poor")):
+        made = results[1][name]
+        again = replace(
+            made, matrices=replace(made.matrices, card=replace(card, seed=seed)), resampling=Resampling(100)
+        )
+        save_matrices(again.matrices, bench.manifest, "default", folder / name / "matrices.npz")
+        save_result(again, folder / name / "result.json", {})
+    first, second = (results[1][name].figures["kway/novel_miou"].value for name in ("good", "poor"))
+    assert first is not None and second is not None
+    rows = {row.name: row for row in rows_of(bench, folder)}
+    row, cell = rows["learned"], rows["learned"].cells["kway/novel_miou", 1]
+    assert (len(rows), row.runs, len(row.results)) == (2, 2, 2)
+    assert cell.value == pytest.approx((first + second) / 2)
+    assert cell.spread == pytest.approx(abs(first - second) / 2**0.5)
+    assert cell.low is not None and cell.high is not None
+    # Twice 12.7 standard errors of training alone would leave 0..1; half of it is the least that two runs say.
+    assert cell.low < min(first, second) and cell.high > max(first, second)
+    assert row.remarks == ("mean and standard deviation of 2 training runs",)
+    (test,) = row.tests or rows["middling"].tests
+    assert test.difference is not None and test.difference.p_value is not None
+    assert test.holm == test.difference.p_value > 0.5
 
 
 @pytest.mark.slow

@@ -108,14 +108,16 @@ def test_published_figures_stand_as_printed_and_corrected_ones_with_a_mark() -> 
 
 def test_p_values_have_columns_where_something_was_tested() -> None:
     cells: dict[tuple[str, int | None], Cell] = {("kway/novel_miou", 1): Cell(0.5)}
-    tests = (PairedTest(1, "above", Difference(-0.1, -0.2, 0.0, 0.0312)), PairedTest(2, "above", None))
+    tests = (PairedTest(1, "above", Difference(-0.1, -0.2, 0.0, 0.0312), 0.0624), PairedTest(2, "above", None))
     rows = (Row("above", "entry", cells), Row("below", "entry", cells, tests=tests))
     test = {1: ("sha256:" + "0" * 64, 5, "")}
     table = Standing("toy", "Toy", "official", "1.0.0", "default", "k", (1, 2), test, True, False, rows)
     line = next(line for line in markdown_tables([table]).splitlines() if line.startswith("| below"))
-    assert line.endswith("| 0.0312 | not tested |")
-    assert next(iter(csv.DictReader(io.StringIO(csv_table([table])))))["p fold 1"] == ""
-    assert any("not corrected for the number of rows" in note for note in notes(table))
+    assert line.endswith("| 0.0312 (0.0624) | not tested |")
+    first, second = csv.DictReader(io.StringIO(csv_table([table])))
+    assert first["p fold 1"] == first["p fold 1 Holm"] == ""
+    assert (second["p fold 1"], second["p fold 1 Holm"]) == ("0.0312", "0.0624")
+    assert any("corrected for the number of tests" in note for note in notes(table))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def site_files(standings: Sequence[Standing], out: Path) -> list[Path]:
 def _entries(standings: Iterable[Standing]) -> list[Entry]:
     """The results in some tables, without repetition."""
     rows = (row for table in standings for row in table.rows)
-    return list({entry.result.digest: entry for row in rows for entry in row.entries.values()}.values())
+    return list({entry.result.digest: entry for row in rows for entry in row.results}.values())
 
 
 def _write_reports(

@@ -30,8 +30,9 @@ class Entry:
     Attributes:
         result: without its document, and with only the figures of HEADLINE.
         name: the method's; where the result says none, that of the result's folder.
-        identity: a digest of all that the result says about its method, so equal for results of one method. Without a
-            card that is a name, which two people may use: then the folder that the results lie in counts too.
+        identity: a digest of all that the result says about its method, so equal for results of one method, whatever
+            the training run. Without a card that is a name, which two people may use: then the folder that the results
+            lie in counts too.
         matrices: the file of per-pair matrices beside the result, if there is one.
     """
 
@@ -59,6 +60,11 @@ class Entry:
     def card(self) -> MethodCard | None:
         """The method card; None if the predictions were not part of a submission."""
         return self.result.card
+
+    @property
+    def run(self) -> tuple[int | None, str | None]:
+        """Seed and name of the training run, as far as the card says."""
+        return (self.card.seed, self.card.run) if self.card else (None, None)
 
     @property
     def ways(self) -> tuple[Way, ...]:
@@ -133,7 +139,7 @@ def _load(path: Path) -> Entry | None:
     name = result.method_name or _printable(folder.name)
     learns_nothing = result.method_name in (*named("rule"), *named("frozen"))
     where = "" if learns_nothing else str(folder.parent if path.stem == _OWN_FOLDER and result.method_name else folder)
-    about = result.card.to_json() if result.card else [result.method_name, where]
+    about = result.card.of_method if result.card else [result.method_name, where]
     # A board may have thousands of results, so an entry keeps only what the board shows.
     kept = replace(result, document={}, figures=shown_figures)
     return Entry(kept, name, content_digest(about), _matrices_beside(path))

@@ -9,12 +9,13 @@ from oshp_bench.console import progress
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.leaderboard.entries import Entry
-from oshp_bench.leaderboard.standings import PairedTest, Row, Standing
+from oshp_bench.leaderboard.standings import Cell, PairedTest, Row, Standing
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.figures import HEADLINE
 from oshp_bench.metrics.intervals import Difference, Resampling
 from oshp_bench.metrics.matrices import load_matrices
 from oshp_bench.metrics.result import Figure, Result, compare, score_matrices
+from oshp_bench.metrics.runs import compare_runs, holm, over_runs
 
 
 def load_scored(entry: Entry, manifest: Manifest) -> Result:
@@ -42,7 +43,8 @@ def load_scored(entry: Entry, manifest: Manifest) -> Result:
 
 
 def with_tests(tables: Sequence[Standing], manifests: Mapping[str, Manifest]) -> tuple[Standing, ...]:
-    """The tables with paired tests of C_novel between each row and the row above it, fold by fold.
+    """The tables with paired tests of C_novel between each row and the row above it, fold by fold, and intervals of
+    means over training runs.
 
     Published rows are skipped, as there are no predictions to compare. If one of the two rows has no matrices, the
     difference is None.
@@ -55,7 +57,7 @@ def with_tests(tables: Sequence[Standing], manifests: Mapping[str, Manifest]) ->
     """
     problems: list[str] = []
     tested = [
-        replace(table, rows=tuple(_tested_rows(table, manifests, problems)))
+        replace(table, rows=_corrected(tuple(_tested_rows(table, manifests, problems))))
         for table in progress(tables, "tests", total=len(tables))
     ]
     raise_problems(dict.fromkeys(problems))
@@ -64,33 +66,70 @@ def with_tests(tables: Sequence[Standing], manifests: Mapping[str, Manifest]) ->
 
 def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: list[str]) -> Iterator[Row]:
     above: Row | None = None
-    scored_above: dict[int, Result] = {}
+    scored_above: dict[int, list[Result]] = {}
     for row in table.rows:
         if row.kind == "published":
             yield row
             continue
-        scored: dict[int, Result] = {}
-        for fold, entry in row.entries.items():
-            if table.known and entry.matrices:
+        scored: dict[int, list[Result]] = {}
+        for fold, entries in row.entries.items():
+            if table.known and all(entry.matrices for entry in entries):
                 try:
-                    scored[fold] = _one_way(load_scored(entry, manifests[entry.manifest.test_digest]), table.way)
+                    scored[fold] = [
+                        _one_way(load_scored(entry, manifests[entry.manifest.test_digest]), table.way)
+                        for entry in entries
+                    ]
                 except OshpError as error:
                     problems.extend(error.problems)
         tests = [
-            PairedTest(fold, above.name, _difference(scored_above.get(fold), scored.get(fold)))
+            PairedTest(fold, above.name, _difference(scored_above.get(fold), scored.get(fold), table.figures[0]))
             for fold in row.entries
             if above and fold in above.entries
         ]
-        yield replace(row, tests=tuple(tests))
+        yield replace(row, tests=tuple(tests), cells={**row.cells, **_cells_of_runs(row, scored, table.figures)})
         above, scored_above = row, scored
 
 
 def _one_way(result: Result, way: Way) -> Result:
-    """A result reduced to what the test needs: one way, one figure, and resamples."""
-    ranking = HEADLINE[way][0]
+    """A result reduced to what the tests need: one way, its figures, and resamples."""
     matrices = replace(result.matrices, oneway=None) if way == "k" else replace(result.matrices, kway=None)
-    return replace(result, matrices=matrices, figures={ranking: result.figures[ranking]}, resampling=Resampling())
+    figures = {name: result.figures[name] for name in HEADLINE[way]}
+    return replace(result, matrices=matrices, figures=figures, resampling=Resampling())
 
 
-def _difference(above: Result | None, row: Result | None) -> Difference | None:
-    return next(iter(compare(above, row).values())) if above and row else None
+def _difference(above: list[Result] | None, row: list[Result] | None, ranking: str) -> Difference | None:
+    if not above or not row:
+        return None
+    if len(above) > 1 or len(row) > 1:
+        return compare_runs(above, row, [ranking]).get(ranking)
+    first, second = (replace(result, figures={ranking: result.figures[ranking]}) for result in (above[0], row[0]))
+    return compare(first, second)[ranking]
+
+
+def _cells_of_runs(
+    row: Row, scored: Mapping[int, list[Result]], names: Sequence[str]
+) -> dict[tuple[str, int | None], Cell]:
+    """The cells of means over training runs, with their intervals."""
+    return {
+        (name, fold): replace(row.cells[name, fold], low=figure.low, high=figure.high)
+        for fold, results in scored.items()
+        if len(results) > 1
+        for name, figure in over_runs(results, names).items()
+        if (name, fold) in row.cells
+    }
+
+
+def _corrected(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with p-values corrected for the number of tests."""
+    found = [test.difference.p_value for row in rows for test in row.tests if test.difference]
+    corrected = iter(holm([p for p in found if p is not None]))
+    return tuple(
+        replace(
+            row,
+            tests=tuple(
+                replace(test, holm=next(corrected)) if test.difference and test.difference.p_value is not None else test
+                for test in row.tests
+            ),
+        )
+        for row in rows
+    )

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import fmean, stdev
 
 from oshp_bench.datasets.labels import builtin_specs, load_spec
 from oshp_bench.episodes.episodes import Way, way_key
@@ -27,12 +28,14 @@ class Cell:
     Attributes:
         low, high: its interval; None for averages and published figures.
         printed: the average that the paper prints, if it is not the mean of its folds.
+        spread: the standard deviation over training runs; None of a single run and for averages.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     printed: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class PairedTest:
     Attributes:
         against: the name of the row above.
         difference: this row minus that one; None if one of the two has no matrices.
+        holm: the p-value corrected for the number of tests of the table (Holm); None without a p-value.
     """
 
     fold: int
     against: str
     difference: Difference | None
+    holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Row:
     Attributes:
         kind: "entry", "floor" or "published".
         cells: (figure, fold) -> cell; fold None is the average over all folds, if there are several.
-        entries: fold -> the result; empty for published rows.
+        entries: fold -> the results, one for each training run; empty for published rows.
         namesakes: number of rows of the table with this name.
         twins: names of the other rows with the same predictions.
     """
@@ -64,7 +69,7 @@ class Row:
     name: str
     kind: str
     cells: Mapping[tuple[str, int | None], Cell]
-    entries: Mapping[int, Entry] = field(default_factory=dict)
+    entries: Mapping[int, tuple[Entry, ...]] = field(default_factory=dict)
     tests: tuple[PairedTest, ...] = ()
     namesakes: int = 1
     twins: tuple[str, ...] = ()
@@ -72,14 +77,25 @@ class Row:
     @property
     def entry(self) -> Entry | None:
         """One of the results; they all describe the method alike. None for published rows."""
-        return next(iter(self.entries.values()), None)
+        return next(iter(self.results), None)
+
+    @property
+    def results(self) -> tuple[Entry, ...]:
+        """All results, fold by fold."""
+        return tuple(entry for entries in self.entries.values() for entry in entries)
+
+    @property
+    def runs(self) -> int:
+        """Number of training runs, in the fold that has most."""
+        return max(map(len, self.entries.values()), default=0)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Remarks that readers need to judge the row."""
-        missing = sum(len(names) for entry in self.entries.values() for names in entry.result.missing.values())
-        levels = sorted({entry.result.level for entry in self.entries.values()} - {0.95})
+        missing = sum(len(names) for entry in self.results for names in entry.result.missing.values())
+        levels = sorted({entry.result.level for entry in self.results} - {0.95})
         said = {
+            f"mean and standard deviation of {self.runs} training runs": self.runs > 1,
             f"{missing:,} predictions are missing and count as background": missing,
             f"intervals of {' and '.join(f'{100 * level:g}' for level in levels)} %": levels,
             f"one of {self.namesakes} rows of this name": self.namesakes > 1,
@@ -273,27 +289,38 @@ def _paper_alone(paper: PublishedTable) -> Iterator[Standing]:
         )
 
 
-def _methods(entries: Iterable[Entry]) -> Iterator[dict[int, Entry]]:
-    """The results of each method by fold. With two results for one fold, every result becomes its own row."""
+def _methods(entries: Iterable[Entry]) -> Iterator[Mapping[int, tuple[Entry, ...]]]:
+    """The results of each method by fold. With two of one fold and one run, every result becomes its own row."""
     of: defaultdict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         of[entry.identity].append(entry)
     for found in of.values():
-        by_fold = {entry.fold: entry for entry in sorted(found, key=lambda entry: entry.fold)}
-        yield from [by_fold] if len(by_fold) == len(found) else ({entry.fold: entry} for entry in found)
+        if len({(entry.fold, entry.run) for entry in found}) < len(found):
+            yield from ({entry.fold: (entry,)} for entry in found)
+            continue
+        by_fold: defaultdict[int, list[Entry]] = defaultdict(list)
+        for entry in sorted(found, key=lambda entry: (entry.fold, str(entry.run), entry.result.digest)):
+            by_fold[entry.fold].append(entry)
+        yield {fold: tuple(runs) for fold, runs in by_fold.items()}
 
 
-def _row(entries: Mapping[int, Entry], folds: Sequence[int], names: Sequence[str]) -> Row:
+def _row(entries: Mapping[int, tuple[Entry, ...]], folds: Sequence[int], names: Sequence[str]) -> Row:
     cells: dict[tuple[str, int | None], Cell] = {}
     for name in names:
-        for fold, entry in entries.items():
-            figure = entry.result.figures.get(name)
-            if figure and figure.value is not None:
-                cells[name, fold] = Cell(figure.value, figure.low, figure.high)
+        for fold, runs in entries.items():
+            figures = [run.result.figures.get(name) for run in runs]
+            values = [figure.value for figure in figures if figure and figure.value is not None]
+            if len(values) < len(runs):
+                continue
+            alone = figures[0]
+            if alone and len(values) == 1:
+                cells[name, fold] = Cell(values[0], alone.low, alone.high)
+            else:
+                cells[name, fold] = Cell(fmean(values), spread=stdev(values))
         values = [cells[name, fold].value for fold in folds if (name, fold) in cells]
         if 1 < len(values) == len(folds):
             cells[name, None] = Cell(sum(values) / len(values))
-    first = next(iter(entries.values()))
+    first = next(iter(entries.values()))[0]
     return Row(first.name, "floor" if first.is_floor else "entry", cells, entries)
 
 
@@ -332,7 +359,7 @@ def _ranked(rows: Iterable[Row], names: Sequence[str], folds: Sequence[int]) -> 
 
 def _predictions(row: Row) -> list[tuple[int, str]]:
     """Fold and digest of a row's predictions; figures that were counted from arrays have no digest."""
-    return [(fold, entry.result.predictions) for fold, entry in row.entries.items() if entry.result.predictions]
+    return [(entry.fold, entry.result.predictions) for entry in row.results if entry.result.predictions]
 
 
 def _twins(row: Row, owners: Mapping[tuple[int, str], Mapping[str, None]]) -> tuple[str, ...]:
@@ -342,4 +369,4 @@ def _twins(row: Row, owners: Mapping[tuple[int, str], Mapping[str, None]]) -> tu
 
 
 def _digests(row: Row) -> tuple[str, ...]:
-    return tuple(entry.result.digest for entry in row.entries.values())
+    return tuple(entry.result.digest for entry in row.results)

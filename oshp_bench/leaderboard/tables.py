@@ -47,11 +47,12 @@ def fold_name(fold: int | None) -> str:
 
 
 def value_text(row: Row, cell: Cell | None) -> str:
-    """A figure in percent: ours with two decimals, the paper's as printed, corrected averages with a mark."""
+    """A figure in percent: ours with two decimals and the standard deviation over training runs, the paper's as
+    printed, corrected averages with a mark."""
     if cell is None:
         return _NONE
     if row.kind != "published":
-        return f"{100 * cell.value:.2f}"
+        return f"{100 * cell.value:.2f}" + ("" if cell.spread is None else f" ± {100 * cell.spread:.2f}")
     return f"{100 * cell.value:.1f}" if cell.printed is None else f"{100 * cell.value:.2f}".rstrip("0") + MARK
 
 
@@ -65,12 +66,17 @@ def interval_text(cell: Cell | None) -> str:
 
 
 def p_text(test: PairedTest | None) -> str:
-    """A p-value; "not tested" without matrices, "" without a row above."""
+    """A p-value, and the same corrected by Holm; "not tested" without matrices, "" without a row above."""
+    p, corrected = _p_texts(test)
+    return f"{p} ({corrected})" if corrected else p
+
+
+def _p_texts(test: PairedTest | None) -> tuple[str, str]:
     if test is None:
-        return ""
-    if test.difference is None or test.difference.p_value is None:
-        return "not tested"
-    return f"{test.difference.p_value:.4f}"
+        return "", ""
+    if test.difference is None or test.difference.p_value is None or test.holm is None:
+        return "not tested", ""
+    return f"{test.difference.p_value:.4f}", f"{test.holm:.4f}"
 
 
 def notes(table: Standing) -> Iterator[str]:
@@ -86,8 +92,20 @@ def notes(table: Standing) -> Iterator[str]:
     if _anything_tested(table):
         yield (
             f"p: {column_label(table.figures[0])} against the next row above that is not published, paired"
-            " randomisation test over queries, two-sided, not corrected for the number of rows"
+            " randomisation test over queries, two-sided; in brackets corrected for the number of tests in the table"
+            " (Holm)"
         )
+        runs = {row.runs > 1 for row in table.rows if row.kind == "entry"}
+        if True in runs:
+            yield (
+                "± is the standard deviation over training runs; intervals and p of such rows cover queries and"
+                " training"
+            )
+        if False in runs:
+            yield (
+                "a row without ± is one training run: its interval and p are about this trained network, and training"
+                " with another seed may change more"
+            )
     if not table.known:
         yield "no manifest at hand here has these test pairs and this truth, so they could not be checked"
     yield from (f"{row.name}: {remark}" for row in table.rows for remark in row.remarks)
@@ -120,13 +138,13 @@ def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
         dict.fromkeys((parse_figure(figure).kind.name, fold) for table in tables for figure, fold in table.columns)
     )
     folds = sorted({fold for table in tables for fold in table.folds})
-    parts = ("value", "low", "high") if intervals else ("value",)
+    parts = ("value", "low", "high", "spread") if intervals else ("value",)
     head = ("dataset", "protocol", "version", "convention", "way", "kind", "method", *_ABOUT, "remarks")
     names = (f"{figure} {fold_name(fold)}" for figure, fold in columns)
     ends = [name if part == "value" else f"{name} {part}" for name in names for part in parts]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((*head, *ends, *(f"p fold {fold}" for fold in folds), "printed"))
+    writer.writerow((*head, *ends, *(f"p fold {fold}{end}" for fold in folds for end in ("", " Holm")), "printed"))
     for table in tables:
         test = (table.dataset, table.protocol, table.version, table.convention, way_name(table.way))
         for row in table.rows:
@@ -139,7 +157,7 @@ def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
             )
             texts = (row.name, *_about(row), "; ".join(row.remarks))
             numbers = (_number(cells.get(column), part) for column in columns for part in parts)
-            p_values = (p_text(tests.get(fold)) for fold in folds)
+            p_values = (text for fold in folds for text in _p_texts(tests.get(fold)))
             writer.writerow((*test, row.kind, *map(csv_cell, texts), *numbers, *p_values, "; ".join(printed)))
     return buffer.getvalue()
 

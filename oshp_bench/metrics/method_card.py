@@ -37,6 +37,8 @@ class MethodCard:
         parameters: number of parameters of the whole method.
         extra_data: training data besides the manifest's training images; "none" if there are none.
         date: when the predictions were made, "2026-01-31".
+        seed: the seed of this training run. Results of one method that differ in seed or run are one row of a board.
+        run: the name of this training run.
     """
 
     name: str
@@ -49,10 +51,17 @@ class MethodCard:
     extra_data: str
     date: str
     description: str | None = None
+    seed: int | None = None
+    run: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """All members as JSON; null for those without a value."""
-        return asdict(self)
+        """All members as JSON; null for those without a value, but seed and run only if they are known."""
+        return {key: value for key, value in asdict(self).items() if value is not None or key not in ("seed", "run")}
+
+    @property
+    def of_method(self) -> dict[str, Any]:
+        """What is alike for all training runs of the method."""
+        return {key: value for key, value in asdict(self).items() if key not in ("seed", "run", "date")}
 
 
 def read_method_card(path: Path) -> MethodCard:
@@ -83,6 +92,8 @@ def method_card(reader: Reader) -> MethodCard:
         extra_data=_text(reader, "extra_data"),
         date=_checked(reader, "date", _date_problem),
         description=_said(reader, "description", _MOST_DESCRIPTION),
+        seed=None if reader.absent("seed") else reader.integer("seed", least=0, most=2**63 - 1),
+        run=_said(reader, "run", _MOST_NAME),
     )
     reader.unknown_members()
     return card
