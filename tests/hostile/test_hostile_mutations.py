@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
+from board_cases import document
+from bounds import within_bounds
+from click.testing import CliRunner, Result
+from metrics_cases import Bench, make_bench, scored
 from PIL import Image
+from submission_cases import card_file
 
+from oshp_bench.baselines.settings import as_toml
 from oshp_bench.datasets.images import ImageProblem, read_mask, read_mat_mask
-from oshp_bench.datasets.labels import builtin_specs, load_spec
+from oshp_bench.datasets.labels import Spec, builtin_specs, load_spec
 from oshp_bench.datasets.sources import Source
+from oshp_bench.episodes.writer import PredictionWriter
 from oshp_bench.errors import OshpError
+from oshp_bench.files import content_digest, parse_json
+from oshp_bench.leaderboard.entries import load_entries
 from oshp_bench.manifest import Manifest, load_manifest
+from oshp_bench.manifest.cli import main as manifest_command
 from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.manifest.truth import load_truth, write_truth
 from oshp_bench.metrics.listing import file_names
+from oshp_bench.metrics.matrices import load_matrices, save_matrices
+from oshp_bench.metrics.method_card import read_method_card
+from oshp_bench.metrics.submission import read_index
+
+pytestmark = pytest.mark.slow
 
 MUTATIONS = 200
+PAIRS = 12
+
+Change = Callable[[bytes, random.Random], bytes]
+# A value of JSON or TOML, or the beginning of a table or list.
+TOKEN = re.compile(rb'"(?:[^"\\\n]|\\.)*"|-?\b\d[\w.+-]*|\btrue\b|\bfalse\b|\bnull\b|[\[{]')
+ODD = [
+    *b"null true -1 0 1e999 1e-5 0.5 99999999999999999999 9223372036854775807 [] {} [[]] [1,2] [[[[[[[]]]]]]]".split(),
+    *rb'nan "" "\ud800" "\u0000" "\u001b[2J" "\n" "../../etc" "=1+1" "9" "k" {"a":{"a":1}}'.split(),
+    b'"' + b"x" * 30_000 + b'"',
+    b"[" * 2_000 + b"]" * 2_000,
+]
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -41,17 +70,78 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
     return bytes(content)
 
 
-def attack(data: bytes, path: Path, read: Callable[[Path], object]) -> None:
-    """Reads all mutations of a file."""
+def misspelt(data: bytes, dice: random.Random) -> bytes:
+    """A document with one value replaced by an odd one, which leaves most documents well-formed; or mutated bytes."""
+    if dice.random() < 0.2:
+        return mutated(data, dice)
+    token = dice.choice([*TOKEN.finditer(data)])
+    odd = dice.choice(ODD)
+    whole = token.end() if token[0] not in (b"[", b"{") else token.start()
+    return data[: token.start()] + odd + data[whole:]
+
+
+def with_digest(data: bytes, dice: random.Random) -> bytes:
+    """A misspelt result whose digest was made to fit again."""
+    changed = misspelt(data, dice)
+    try:
+        content = json.loads(changed)
+        content["digest"] = content_digest({key: value for key, value in content.items() if key != "digest"})
+        return json.dumps(content).encode()
+    except (ValueError, TypeError, RecursionError):
+        return changed
+
+
+def attack(data: bytes, path: Path, read: Callable[[Path], object], change: Change = mutated) -> None:
+    """Reads all mutations of a file, or has a command read them."""
+    path.write_bytes(data)
+    done = read(path)
+    assert not (isinstance(done, Result) and told(done)), "it is refused without a mutation, too"
     dice = random.Random(path.suffix)
+    refused = 0
     for number in range(MUTATIONS):
-        path.write_bytes(mutated(data, dice))
-        try:
-            read(path)
-        except OshpError as error:
-            assert error.problems and all(problem.isprintable() for problem in error.problems), number
-        except ImageProblem:
-            pass
+        path.write_bytes(change(data, dice))
+        with within_bounds(number):
+            try:
+                done = read(path)
+            except OshpError as error:
+                assert error.exit_code in (1, 2) and error.problems, number
+                assert all(problem.isprintable() for problem in error.problems), number
+                refused += 1
+            except ImageProblem as problem:
+                assert str(problem).isprintable(), number
+                refused += 1
+            else:
+                refused += isinstance(done, Result) and told(done)
+    assert refused > MUTATIONS // 20, "the mutations change nothing that is read"
+
+
+def told(done: Result) -> bool:
+    """Whether a command refused its input; if so, in lines."""
+    assert done.exit_code in (0, 1, 2), done.exception
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert all(line.isprintable() for line in done.output.splitlines())
+    return done.exit_code > 0
+
+
+def command(main: object, *arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)])  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_spec: Spec, tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_bench(tiny_spec, tiny_root, tmp_path_factory.mktemp("bench"), PAIRS)
+
+
+@pytest.fixture
+def predictions(bench: Bench, tmp_path: Path) -> Path:
+    """A folder of predictions with the digests of its files."""
+    folder = bench.write(tmp_path / "preds", seed=1)
+    said = {"format": "oshp-predictions/1", "method": "by hand", "manifest": bench.manifest.name}
+    said |= {"version": bench.manifest.version, "test_digest": bench.manifest.test_digest}
+    (folder / "predictions.json").write_text(json.dumps(said))
+    PredictionWriter(folder, bench.manifest, "by hand", "k").finish()
+    PredictionWriter(folder, bench.manifest, "by hand", "1").finish()
+    return folder
 
 
 def test_masks(tmp_path: Path) -> None:
@@ -68,12 +158,98 @@ def test_matlab_masks(tmp_path: Path) -> None:
         attack((tmp_path / "mask.mat").read_bytes(), tmp_path / "mask.mat", lambda path: read_mat_mask(path, "truth"))
 
 
-def test_specs(tmp_path: Path) -> None:
-    attack(builtin_specs()["ccp"].read_bytes(), tmp_path / "spec.toml", lambda path: load_spec(str(path)))
+@pytest.mark.parametrize("change", [mutated, misspelt])
+def test_specs(tmp_path: Path, change: Change) -> None:
+    data = builtin_specs()["ccp"].read_bytes()
+    attack(data, tmp_path / "spec.toml", lambda path: load_spec(str(path)), change)
 
 
-def test_manifests(manifest_file: Path, tmp_path: Path) -> None:
-    attack(manifest_file.read_bytes(), tmp_path / "manifest.json", load_manifest)
+@pytest.mark.parametrize("change", [mutated, misspelt])
+def test_manifests(manifest_file: Path, tmp_path: Path, change: Change) -> None:
+    data = manifest_file.read_bytes()
+    attack(data, tmp_path / "manifest.json", lambda path: command(manifest_command, "show", path), change)
+
+
+def test_manifests_whose_digests_fit(manifest_file: Path, tmp_path: Path) -> None:
+    attack(manifest_file.read_bytes(), tmp_path / "manifest.json", load_manifest, with_digest)
+
+
+@pytest.mark.parametrize("change", [misspelt, with_digest])
+def test_results(tmp_path: Path, change: Change) -> None:
+    content = document()
+    data = json.dumps({**content, "digest": content_digest(content)}).encode()
+    attack(data, tmp_path / "result.json", lambda path: load_entries([path]), change)
+
+
+@pytest.mark.parametrize("reader", ["scorer", "writer"])
+def test_cards_of_predictions(bench: Bench, predictions: Path, reader: str) -> None:
+    def score(path: Path) -> object:
+        return scored(bench, path.parent)
+
+    def write(path: Path) -> object:
+        writer = PredictionWriter(path.parent, bench.manifest, "by hand", "k")
+        writer.finish()
+        return writer
+
+    path = predictions / "predictions.json"
+    attack(path.read_bytes(), path, score if reader == "scorer" else write, misspelt)
+
+
+def test_method_cards(tmp_path: Path) -> None:
+    data = card_file(tmp_path / "method.toml").read_bytes()
+    attack(data.replace(b"'''", b'"'), tmp_path / "method.toml", read_method_card, misspelt)
+
+
+def test_indices_of_submissions(tmp_path: Path, manifest: Manifest) -> None:
+    index = {
+        "format": "oshp-submission/1",
+        "method": {**read_method_card(card_file(tmp_path / "method.toml")).to_json()},
+        "manifests": [{"name": "a", "version": "1.0.0", "test_digest": manifest.test_digest, "ways": ["k"]}],
+        "made_by": "oshp-bench 0.2.0",
+    }
+    (tmp_path / "submission.json").write_text(json.dumps(index))
+    assert read_index(tmp_path).sets
+    data = (tmp_path / "submission.json").read_bytes()
+    attack(data, tmp_path / "submission.json", lambda path: read_index(path.parent), misspelt)
+
+
+def test_training_settings(tmp_path: Path) -> None:
+    settings = pytest.importorskip("oshp_bench.training.settings")
+
+    def read(path: Path) -> object:
+        return settings.resolved("paper", settings.read_changes(path, (), {}))
+
+    (tmp_path / "settings.toml").write_text(as_toml(settings.preset("paper")))
+    read(tmp_path / "settings.toml")
+    attack((tmp_path / "settings.toml").read_bytes(), tmp_path / "settings.toml", read, misspelt)
+
+
+@pytest.mark.parametrize("part", ["file", "about", "array"])
+def test_matrices(bench: Bench, predictions: Path, tmp_path: Path, part: str) -> None:
+    """The whole file; or one of its members in a zip whose checksums fit."""
+    path = tmp_path / "matrices.npz"
+    from oshp_bench.metrics.matrices import count_predictions
+
+    save_matrices(count_predictions(bench.manifest, bench.truth, predictions), bench.manifest, "default", path)
+    load_matrices(path, bench.manifest)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def change(data: bytes, dice: random.Random) -> bytes:
+        if part == "file":
+            return mutated(data, dice)
+        if part == "about":
+            text = misspelt(members["about.npy"][128:], dice)
+            np.save(tmp_path / "about.npy", np.frombuffer(text, np.uint8))
+            changed = {"about.npy": (tmp_path / "about.npy").read_bytes()}
+        else:
+            changed = {"kway.npy": mutated(members["kway.npy"][:160], dice) + members["kway.npy"][160:]}
+        with zipfile.ZipFile(tmp_path / "changed.zip", "w") as archive:
+            for name, content in {**members, **changed}.items():
+                archive.writestr(name, content)
+        return (tmp_path / "changed.zip").read_bytes()
+
+    attack(path.read_bytes(), path, lambda path: load_matrices(path, bench.manifest), change)
 
 
 @pytest.mark.parametrize("read", ["truth", "listing"])
@@ -81,6 +257,14 @@ def test_zips(manifest: Manifest, source: Source, tmp_path: Path, read: str) -> 
     path = tmp_path / "truth.zip"
     write_truth(manifest, source, path)
     attack(path.read_bytes(), path, file_names if read == "listing" else lambda path: load_truth(path, manifest))
+
+
+def test_zips_of_predictions(bench: Bench, predictions: Path, tmp_path: Path) -> None:
+    path = tmp_path / "preds.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(predictions.rglob("*.*")):
+            archive.write(file, file.relative_to(predictions))
+    attack(path.read_bytes(), path, lambda path: scored(bench, path))
 
 
 def test_tensors(tmp_path: Path) -> None:
@@ -101,5 +285,11 @@ def test_packs(manifest: Manifest, source: Source, tmp_path: Path) -> None:
         pack = Pack(path, manifest)
         pack.read("090")
 
-    attack(path.read_bytes()[:30_000], path, read)
     attack(path.read_bytes(), path, read)
+    attack(path.read_bytes(), path, read, lambda data, dice: mutated(data[:30_000], dice) + data[30_000:])
+
+
+def test_texts(tmp_path: Path) -> None:
+    """Values of any kind, in any place of a JSON document."""
+    data = b'{"a": [1, "b", {"c": null}], "d": -0.5, "e": {"f": true}}'
+    attack(data, tmp_path / "a.json", lambda path: parse_json(path.read_bytes(), str(path)), misspelt)
