@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ from oshp_bench.metrics import Resampling, Result
 from oshp_bench.metrics.predictions import open_predictions
 from oshp_bench.metrics.result import Figure
 from oshp_bench.report import words
-from oshp_bench.report.content import Report, confusion, destinations, report_of, swaps
+from oshp_bench.report.content import Report, ScoredSet, confusion, destinations, report_of, swaps
 from oshp_bench.report.examples import Gallery, Ranking, episode_values
-from oshp_bench.report.pictures import episodes
+from oshp_bench.report.pictures import ERRORS, episodes, errors
 
 ROLES = {0: "background", 1: "base", 2: "novel", 3: "novel", 4: "base"}
 TRUTH = mask_of("0 0 1 1, 2 2 2 2, 3 3 4 4")
@@ -167,13 +168,15 @@ def test_pictures_of_an_episode(bench: Bench, tiny_spec: Spec, tiny_root: Path, 
 def test_the_episodes_shown_are_those_of_the_ranking(bench: Bench, tmp_path: Path) -> None:
     result = scored(bench, bench.write(tmp_path, seed=3))
     gallery = Gallery(bench.truth, (open_predictions(tmp_path, None, bench.manifest),), None)
-    way, kinds = episodes(report(result), gallery)
-    values = episode_values(result, way)
-    assert way == "k"
-    assert [kind.title for kind in kinds] == ["Best", "Median", "Worst"]
-    assert kinds[0].episodes[0].values == (values.max(),)
-    assert kinds[2].episodes[0].values == (values.min(),)
-    for kind in kinds:
+    kinds = list(episodes(report(result), gallery))
+    assert [(kind.way, kind.title) for kind in kinds] == [
+        (way, title) for way in ("k", "1") for title in ("Best", "Median", "Worst")
+    ]
+    for best, way in ((0, "k"), (3, "1")):
+        values = episode_values(result, way)
+        assert kinds[best].episodes[0].values == (np.nanmax(values),)
+        assert kinds[best + 2].episodes[0].values == (np.nanmin(values),)
+    for kind in kinds[:3]:
         assert len({episode.query for episode in kind.episodes}) == 2
     (tile, *_) = kinds[0].episodes[0].tiles
     picture = Image.open(io.BytesIO(base64.b64decode(tile.address.partition(",")[2])))
@@ -185,12 +188,38 @@ def test_a_set_against_another_shows_where_it_gains_and_loses(bench: Bench, tmp_
     first, second = (bench.write(tmp_path / str(seed), seed=seed) for seed in (3, 4))
     results = [scored(bench, path) for path in (first, second)]
     sets = tuple(open_predictions(path, None, bench.manifest) for path in (first, second))
-    _, kinds = episodes(report(*results), Gallery(bench.truth, sets, None))
+    kinds = list(episodes(report(*results), Gallery(bench.truth, sets, None)))
     change = episode_values(results[1], "k") - episode_values(results[0], "k")
     gained, lost = kinds[0].episodes[0].values, kinds[2].episodes[0].values
     assert gained[1] - gained[0] == change.max() > 0
     assert lost[1] - lost[0] == change.min() < 0
-    assert [tile.set_index for tile in kinds[0].episodes[0].tiles] == [None, 0, 1]
+    assert [tile.set_index for tile in kinds[0].episodes[0].tiles] == [None, 0, 0, 1, 1]
+
+
+def test_errors_are_right_missed_or_of_a_wrong_class() -> None:
+    truth = np.array([[0, 0, 3, 3], [3, 255, 255, 4]], np.uint8)
+    predicted = np.array([[0, 4, 3, 0], [4, 3, 0, 4]], np.uint8)
+    # Background as background, background as a class, right, missed; another class, ignored twice, right.
+    assert errors(truth, predicted).tolist() == [[0, 3, 1, 2], [3, 255, 255, 1]]
+    assert list(ERRORS) == ["background", "right", "missed", "wrong class"]
+
+
+@pytest.mark.parametrize(("own", "copied", "said"), [(0.20, 0.21, True), (0.21, 0.21, False), (0.22, 0.21, False)])
+def test_a_method_below_copied_supports_is_named(own: float, copied: float, said: bool) -> None:
+    name = "kway/human_miou"
+
+    def of(method: str, value: float) -> Result:
+        result = result_of()
+        matrices = replace(result.matrices, method=method)
+        return replace(result, matrices=matrices, figures={**result.figures, name: Figure(value)})
+
+    def named(result: Result, floor: Result) -> tuple[str, ...]:
+        return Report((ScoredSet("a", result),), (("b", floor),), None, {}, "").below_copy_support
+
+    assert named(of("mine", own), of("copy-support", copied)) == (("a",) if said else ())
+    # The floor itself is named nowhere, and only copies are the mark.
+    assert named(of("background", 0.0), of("copy-support", copied)) == ()
+    assert named(of("mine", own), of("class-prior", 1.0)) == ()
 
 
 def test_resamples_are_not_needed() -> None:

@@ -34,9 +34,12 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], manifest: Manifest, height: in
     colours[[*manifest.names]] = [*map(colour_of, manifest.names.values())]
     colours[IGNORE] = (128, 128, 128)
     pictures = [[_scaled(tile.picture, colours, height) for tile in row] for row in rows]
-    widths = [max(picture.width for picture in column) for column in zip(*pictures, strict=True)]
     held = np.unique(np.concatenate([np.unique(t.picture) for row in rows for t in row if t.picture.ndim == 2]))
     font = ImageFont.load_default(13)
+    widths = [
+        max(*(picture.width for picture in column), *(int(font.getlength(row[place].caption)) for row in rows))
+        for place, column in enumerate(zip(*pictures, strict=True))
+    ]
     row_height = _LINE + height + _GAP
     width = sum(widths) + _GAP * (len(widths) + 1)
     key = legend([name for class_id, name in manifest.names.items() if class_id in held], width)

@@ -12,7 +12,7 @@ from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, OshpClass
 from oshp_bench.metrics.confusion import Counts
 from oshp_bench.metrics.diagnosis import pixel_destinations
-from oshp_bench.metrics.figures import HEADLINE
+from oshp_bench.metrics.figures import FIGURES, HEADLINE
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result, compare
 from oshp_bench.metrics.result_file import AnyResult, same_test
@@ -104,6 +104,23 @@ class Report:
     def ways(self) -> tuple[Way, ...]:
         """The ways that at least one set has."""
         return tuple(way for way in WAYS if self.sets_of(way))
+
+    @cached_property
+    def below_copy_support(self) -> tuple[str, ...]:
+        """The names of learned sets that a copied support mask, shown as a floor, exceeds in C_human of some way."""
+        copied = [floor.figures for _, floor in self.floors if floor.method_name == "copy-support"]
+        human = [FIGURES["human_miou"].full_name(way) for way in self.ways]
+        return tuple(
+            scored.name
+            for scored in self.sets
+            if scored.result.method_name not in ("background", "class-prior", "copy-support")
+            and any(
+                name in floor and (scored.result.figures[name].value or 0) < (floor[name].value or 0)
+                for floor in copied
+                for name in human
+                if name in scored.result.figures
+            )
+        )
 
     def sets_of(self, way: str) -> tuple[ScoredSet, ...]:
         """The sets that were scored in a way."""

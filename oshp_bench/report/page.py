@@ -12,13 +12,15 @@ import PIL
 
 from oshp_bench.episodes.episodes import WAYS, way_name
 from oshp_bench.errors import OshpError
+from oshp_bench.metrics.figures import EPISODE_RANKING
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Result
 from oshp_bench.metrics.result_file import AnyResult
 from oshp_bench.report import panels, tables, words
+from oshp_bench.report.canvas import hexadecimal
 from oshp_bench.report.content import NOTHING, Report, class_colour, confusion, report_of
 from oshp_bench.report.examples import Gallery
-from oshp_bench.report.pictures import episodes
+from oshp_bench.report.pictures import ERRORS, episodes
 from oshp_bench.report.published import PublishedTable, published_table, published_tables
 from oshp_bench.report.templates import filled
 
@@ -73,7 +75,6 @@ def _render(report: Report, gallery: Gallery | None, back: str) -> str:
         "colour": class_colour,
     }
     kway, oneway = report.sets_of("k"), report.sets_of("1")
-    way, kinds = episodes(report, gallery) if gallery else ("", ())
     return filled(
         _TEMPLATE,
         filters,
@@ -94,8 +95,9 @@ def _render(report: Report, gallery: Gallery | None, back: str) -> str:
         swap_panels=list(panels.swap_panels(report)),
         foreground=[(scored, tables.foreground_table(scored.result)) for scored in oneway],
         episode_panels=list(panels.episode_panels(report)),
-        shown_way=way,
-        kinds=kinds,
+        kinds=list(episodes(report, gallery)) if gallery else [],
+        ranked_by={way: words.label_html(kind.full_name(way)) for way, kind in EPISODE_RANKING.items()},
+        errors={name: hexadecimal(colour) for name, colour in ERRORS.items() if name != "background"},
         photos=bool(gallery and gallery.source),
         versions={
             "Python": platform.python_version(),

@@ -10,16 +10,25 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from oshp_bench.datasets.images import Mask, Photo, mask_png, resize_nearest
+from oshp_bench.datasets.images import IGNORE, Mask, Photo, mask_png, resize_nearest
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.manifest import Manifest
 from oshp_bench.metrics.scores import Floats
 from oshp_bench.report.content import Report
 from oshp_bench.report.examples import Gallery, PicturedEpisode, Ranking, episode_values
 
-# Six episodes with at most six pictures in this box: two megabytes at most.
+# Six episodes a way with at most eight pictures in this box: four megabytes at most.
 _BOX = (300, 400)
 _OF_EACH_KIND = 2
+
+
+# What a prediction got right and wrong, in colours that readers of any colour vision tell apart.
+ERRORS = {
+    "background": (24, 26, 32),
+    "right": (86, 180, 233),
+    "missed": (240, 228, 66),
+    "wrong class": (213, 94, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -59,27 +68,30 @@ class ShownEpisode:
 
 @dataclass(frozen=True)
 class EpisodeGroup:
-    """Episodes under one title, for example "Best"."""
+    """Episodes of a way under one title, for example "Best"."""
 
+    way: str
     title: str
     episodes: tuple[ShownEpisode, ...]
 
 
-def episodes(report: Report, gallery: Gallery) -> tuple[str, tuple[EpisodeGroup, ...]]:
-    """The way that is shown (k-way if every set has it), and its best, median and worst episodes.
+def episodes(report: Report, gallery: Gallery) -> Iterator[EpisodeGroup]:
+    """The best, median and worst episodes of every way that all sets have.
 
     For two sets, these are the episodes with the largest gain, the median and the largest loss of the second set.
     """
-    way = next(way for way in report.ways if len(report.sets_of(way)) == len(report.sets))
+    for way in report.ways:
+        if len(report.sets_of(way)) == len(report.sets):
+            yield from _groups(report, gallery, way)
+
+
+def _groups(report: Report, gallery: Gallery, way: str) -> Iterator[EpisodeGroup]:
     values = [episode_values(scored.result, way) for scored in report.sets]
     ranking = Ranking(values[-1] if len(values) == 1 else values[1] - values[0], report.sets[0].result.pairs.query)
     best, median, worst = ranking.extremes(_OF_EACH_KIND)
     names = ("Best", "Median", "Worst") if len(values) == 1 else ("Most gained", "Median difference", "Most lost")
-    order = zip(names, (best, median, worst), strict=True)
-    return way, tuple(
-        EpisodeGroup(title, tuple(_shown(report, gallery, way, pair, values) for pair in pairs))
-        for title, pairs in order
-    )
+    for title, pairs in zip(names, (best, median, worst), strict=True):
+        yield EpisodeGroup(way, title, tuple(_shown(report, gallery, way, pair, values) for pair in pairs))
 
 
 def _shown(report: Report, gallery: Gallery, way: str, pair: int, values: Sequence[Floats]) -> ShownEpisode:
@@ -103,8 +115,9 @@ def tiles(example: PicturedEpisode, manifest: Manifest) -> Iterator[PagePicture]
         ("its mask", None, example.support_mask),
         ("query", None, example.query_photo),
         ("truth", None, example.truth),
-        *(("prediction", number, mask) for number, mask in enumerate(example.predictions)),
     ]
+    for place, mask in enumerate(example.predictions):
+        pictures += [("prediction", place, mask), ("errors", place, errors(example.truth, mask))]
     for caption, number, picture in pictures:
         if picture is None:
             continue
@@ -112,10 +125,23 @@ def tiles(example: PicturedEpisode, manifest: Manifest) -> Iterator[PagePicture]
         if picture.ndim == 3:
             address, alt = _photo(picture, height, width), f"photo of the {caption}"
         else:
-            held = set(np.unique(picture).tolist())
-            names = ", ".join(oshp_class.name for oshp_class in manifest.classes[1:] if oshp_class.id in held)
-            address, alt = _mask(picture, manifest, height, width), f"{caption}: {names or 'background alone'}"
+            names = dict(enumerate(ERRORS)) if caption == "errors" else manifest.names
+            palette = b"".join(map(bytes, ERRORS.values())) if caption == "errors" else palette_bytes(names)
+            held = [names[value] for value in np.unique(picture).tolist() if value and value in names]
+            address = _mask(picture, palette.ljust(768, b"\xff"), height, width)
+            alt = f"{caption}: {', '.join(held) or 'background alone'}"
         yield PagePicture(caption, number, address, alt, width, height)
+
+
+def errors(truth: Mask, predicted: Mask) -> Mask:
+    """Numbers of ERRORS: 0 where both are background, then right, missed (predicted as background), and wrong class.
+
+    255 where the truth is ignored.
+    """
+    kinds = np.select(
+        [truth == IGNORE, predicted == truth, predicted == 0], [IGNORE, np.where(truth, 1, 0), 2], default=3
+    )
+    return kinds.astype(np.uint8)
 
 
 def _within_box(height: int, width: int) -> tuple[int, int]:
@@ -129,6 +155,6 @@ def _photo(photo: Photo, height: int, width: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _mask(mask: Mask, manifest: Manifest, height: int, width: int) -> str:
-    png = mask_png(resize_nearest(mask, height, width), palette_bytes(manifest.names))
+def _mask(mask: Mask, palette: bytes, height: int, width: int) -> str:
+    png = mask_png(resize_nearest(mask, height, width), palette)
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

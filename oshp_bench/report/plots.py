@@ -224,11 +224,11 @@ def _rows(rows: Sequence[_Row], left: int, right: int, row_height: float = _ROW)
         used += 1
     figure, axes = _axes(used * row_height + _TOP + _BOTTOM, left, right)
     axes.set_ylim(used, 0)
-    axes.set_yticks(places, [_fitting(row.label, left - 10, _is_strong(row)) for row in rows])
+    labels = [_fitting(row.label, left - 10, _is_strong(row)) for row in rows]
+    axes.set_yticks(places, [label for label, _ in labels])
     axes.tick_params(axis="y", labelcolor=variable("ink"), pad=8)
-    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        if _is_strong(row):
-            tick.set_fontweight("bold")
+    for tick, row, (_, size) in zip(axes.get_yticklabels(), rows, labels, strict=True):
+        tick.set(fontsize=size, fontweight="bold" if _is_strong(row) else "normal", linespacing=1)
     for place, text in headings:
         axes.annotate(
             text, (0, place), (-left + 2, 0), xycoords=("axes fraction", "data"), textcoords="offset pixels",
@@ -244,15 +244,24 @@ def _is_strong(row: _Row) -> bool:
 
 
 @cache
-def _fitting(text: str, pixels: int, strong: bool) -> str:
-    """A label cut to this width, measured in matplotlib's typeface, which is wider than most."""
+def _fitting(text: str, pixels: int, strong: bool) -> tuple[str, float]:
+    """A label and its size: on two smaller lines if it is too wide, measured in matplotlib's typeface, a wide one."""
     typeface = FontProperties(family="DejaVu Sans", weight="bold" if strong else "normal")
-    label = text = safe_line(text)
-    columns = len(text)
-    while columns > 1 and (width := TextPath((0, 0), label, size=12, prop=typeface).get_extents().width) > pixels:
-        columns = min(columns - 1, int(columns * pixels / width))
-        label = text[:columns].rstrip("… ") + "…"
-    return label
+
+    def width(line: str) -> float:
+        return float(TextPath((0, 0), line, size=1, prop=typeface).get_extents().width)
+
+    text = safe_line(text)
+    if 12 * width(text) <= pixels:
+        return text, 12
+    # After the space or hyphen that is nearest to the middle, or at the middle.
+    middle = len(text) // 2
+    breaks = [place for place in range(1, len(text)) if text[place - 1] in " -/_"] or [middle]
+    place = min(breaks, key=lambda place: abs(place - middle))
+    if max(place, len(text) - place) > 0.7 * len(text):
+        place = middle
+    lines = text[:place].rstrip(), text[place:]
+    return "\n".join(lines), min(10, pixels / max(map(width, lines)))
 
 
 def _tick(value: float, _: int) -> str:

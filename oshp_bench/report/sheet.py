@@ -32,7 +32,7 @@ def write_sheet(result: Result, predictions: Path, truth: Truth, source: Source,
             (shown.support_mask, "its mask"),
             (shown.query_photo, f"query {shown.query}"),
             (shown.truth, "truth"),
-            (shown.predictions[0], f"prediction: IoU {100 * scores[pair]:.1f}"),
+            (shown.predictions[0], f"prediction: mIoU {100 * scores[pair]:.1f}"),
         )
         drawn.append([Tile(picture, caption) for picture, caption in tiles if picture is not None])
     with written_whole(path) as file:
