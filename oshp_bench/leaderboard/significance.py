@@ -114,7 +114,7 @@ def _cells_of_runs(
         (name, fold): replace(row.cells[name, fold], low=figure.low, high=figure.high)
         for fold, results in scored.items()
         if len(results) > 1
-        for name, figure in over_runs(results, names).items()
+        for name, figure in over_runs(results, names, row.entries[fold][0].result.level).items()
         if (name, fold) in row.cells
     }
 

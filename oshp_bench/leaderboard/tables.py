@@ -98,8 +98,8 @@ def notes(table: Standing) -> Iterator[str]:
         runs = {row.runs > 1 for row in table.rows if row.kind == "entry"}
         if True in runs:
             yield (
-                "± is the standard deviation over training runs; intervals and p of such rows cover queries and"
-                " training"
+                "± is the standard deviation over training runs; intervals of such rows, and their p, which is then no"
+                " randomisation test, cover queries and training"
             )
         if False in runs:
             yield (

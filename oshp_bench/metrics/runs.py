@@ -58,12 +58,13 @@ def p_value(difference: float, queries: VariancePart, training: Sequence[Varianc
     return 1 - low
 
 
-def over_runs(results: Sequence[Result], names: Sequence[str], level: float = 0.95) -> dict[str, Figure]:
+def over_runs(results: Sequence[Result], names: Sequence[str], level: float) -> dict[str, Figure]:
     """The means of figures over at least two runs, with intervals over queries and training: name -> figure.
 
     Args:
         results: of the runs, on the same pairs.
         names: the figures; those that a run does not have are left out.
+        level: of the intervals, 0..1.
 
     Returns:
         Figures without an interval where they rest on fewer than two queries.
@@ -78,9 +79,7 @@ def over_runs(results: Sequence[Result], names: Sequence[str], level: float = 0.
     return figures
 
 
-def compare_runs(
-    first: Sequence[Result], second: Sequence[Result], names: Sequence[str], level: float = 0.95
-) -> dict[str, Difference]:
+def compare_runs(first: Sequence[Result], second: Sequence[Result], names: Sequence[str]) -> dict[str, Difference]:
     """The differences of mean figures (second minus first), where one of the two has several runs.
 
     Args:
@@ -98,7 +97,7 @@ def compare_runs(
             continue
         queries = _queries(other - resampled, behind)
         training = [_training(values) for values in (mine, theirs) if len(values) > 1]
-        half = half_width(queries, training, level)
+        half = half_width(queries, training, first[0].resampling.level)
         differences[name] = Difference(value, value - half, value + half, p_value(value, queries, training))
     return differences
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from oshp_bench.baselines.registry import named
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.episodes.episodes import WAYS, Way
 from oshp_bench.errors import OshpError
@@ -113,7 +114,7 @@ class Report:
         return tuple(
             scored.name
             for scored in self.sets
-            if scored.result.method_name not in ("background", "class-prior", "copy-support")
+            if scored.result.method_name not in named("rule")
             and any(
                 name in floor and (scored.result.figures[name].value or 0) < (floor[name].value or 0)
                 for floor in copied
