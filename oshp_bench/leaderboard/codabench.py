@@ -25,8 +25,17 @@ from oshp_bench.version import __version__
 TASK_FORMAT = "oshp-codabench-task/1"
 _PAGES = Path(__file__).with_name("competition")
 _PACKAGE = Path(__file__).parents[1]
-# The rooms of this package that scoring needs.
-_ROOMS = ("*.py", "datasets", "manifest", "episodes", "metrics", "report")
+# The files of this package that scoring and its report need. The registry is a list of names; no method comes along.
+_FILES = (
+    "*.py",
+    "baselines/__init__.py",
+    "baselines/registry.py",
+    "datasets/**/*",
+    "manifest/**/*",
+    "episodes/**/*",
+    "metrics/**/*",
+    "report/**/*",
+)
 # What scoring and its report need besides the packages of the image.
 _PACKAGES = ("click", "jinja2", "matplotlib", "pillow")
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -261,8 +270,8 @@ def _program(wheels: Path | None) -> dict[str, bytes]:
         "metadata.yaml": b"command: python3 score.py /app/input /app/output\n",
         "packages.txt": "".join(f"{requirement}\n" for requirement in _packages()).encode(),
     }
-    for room in _ROOMS:
-        for path in sorted(_PACKAGE.glob(room if "*" in room else f"{room}/**/*")):
+    for pattern in _FILES:
+        for path in sorted(_PACKAGE.glob(pattern)):
             if path.is_file() and "__pycache__" not in path.parts:
                 files[f"{_PACKAGE.name}/{path.relative_to(_PACKAGE).as_posix()}"] = path.read_bytes()
     return files | dict(_unpacked(wheels) if wheels else ())
