@@ -55,7 +55,7 @@ TINY = {
 }
 
 # Test modules that need one of these are skipped where it is not installed.
-EXTRAS = ("torch", "jinja2", "matplotlib", "yaml")
+EXTRAS = ("torch", "jinja2", "matplotlib", "pandas", "yaml")
 
 
 @pytest.hookimpl(wrapper=True)

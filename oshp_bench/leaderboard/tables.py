@@ -14,6 +14,8 @@ from oshp_bench.metrics.figures import parse_figure
 MARK = "†"
 KINDS = {"entry": "", "floor": "floor", "published": "published"}
 _NONE = "-"
+Content = str | float | None
+TEST_COLUMNS = ("dataset", "protocol", "version", "convention", "way")
 _ABOUT = ("authors", "backbone", "pretraining", "parameters", "extra_data", "date", "paper", "code")
 
 
@@ -134,32 +136,40 @@ def latex_tables(tables: Sequence[Standing], *, intervals: bool = True) -> str:
 
 def csv_table(tables: Sequence[Standing], *, intervals: bool = True) -> str:
     """CSV with one row per method of all tables, fractions with full precision. Columns a table lacks are empty."""
+    columns, rows = wide_rows(tables, intervals=intervals, p_values=_p_texts)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def wide_rows(
+    tables: Sequence[Standing], *, intervals: bool, p_values: Callable[[PairedTest | None], tuple[Content, Content]]
+) -> tuple[tuple[str, ...], list[tuple[Content, ...]]]:
+    """The names of columns, and one row per method of all tables. Values are fractions.
+
+    Args:
+        p_values: what stands in the columns of a test: its p, and p corrected by Holm.
+    """
     columns = list(
         dict.fromkeys((parse_figure(figure).kind.name, fold) for table in tables for figure, fold in table.columns)
     )
     folds = sorted({fold for table in tables for fold in table.folds})
     parts = ("value", "low", "high", "spread") if intervals else ("value",)
-    head = ("dataset", "protocol", "version", "convention", "way", "kind", "method", *_ABOUT, "remarks")
     names = (f"{figure} {fold_name(fold)}" for figure, fold in columns)
     ends = [name if part == "value" else f"{name} {part}" for name in names for part in parts]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((*head, *ends, *(f"p fold {fold}{end}" for fold in folds for end in ("", " Holm")), "printed"))
-    for table in tables:
-        test = (table.dataset, table.protocol, table.version, table.convention, way_name(table.way))
-        for row in table.rows:
-            cells = {(parse_figure(figure).kind.name, fold): cell for (figure, fold), cell in row.cells.items()}
-            tests = {test.fold: test for test in row.tests}
-            printed = (
-                f"{figure} {_number(cell, 'printed')}"
-                for (figure, _), cell in cells.items()
-                if cell.printed is not None
-            )
-            texts = (row.name, *_about(row), "; ".join(row.remarks))
-            numbers = (_number(cells.get(column), part) for column in columns for part in parts)
-            p_values = (text for fold in folds for text in _p_texts(tests.get(fold)))
-            writer.writerow((*test, row.kind, *map(csv_cell, texts), *numbers, *p_values, "; ".join(printed)))
-    return buffer.getvalue()
+    p_names = (f"p fold {fold}{end}" for fold in folds for end in ("", " Holm"))
+    rows = []
+    for standing, row in ((table, row) for table in tables for row in table.rows):
+        cells = {(parse_figure(figure).kind.name, fold): cell for (figure, fold), cell in row.cells.items()}
+        tests = {test.fold: test for test in row.tests}
+        printed = (f"{name} {cell.printed!r}" for (name, _), cell in cells.items() if cell.printed is not None)
+        numbers = (getattr(cells.get(column), part, None) for column in columns for part in parts)
+        p_cells = (cell for fold in folds for cell in p_values(tests.get(fold)))
+        about = (*test_cells(standing), row.kind, row.name, *_about(row), "; ".join(row.remarks))
+        rows.append((*about, *numbers, *p_cells, "; ".join(printed)))
+    return (*TEST_COLUMNS, "kind", "method", *_ABOUT, "remarks", *ends, *p_names, "printed"), rows
 
 
 BOARD_FORMATS: dict[str, Callable[..., str]] = {
@@ -237,6 +247,6 @@ def _about(row: Row) -> Iterable[str]:
     return ("" if card is None or getattr(card, key) is None else str(getattr(card, key)) for key in _ABOUT)
 
 
-def _number(cell: Cell | None, part: str) -> str:
-    value = getattr(cell, part) if cell else None
-    return "" if value is None else repr(value)
+def test_cells(table: Standing) -> tuple[str, ...]:
+    """What stands in TEST_COLUMNS."""
+    return (table.dataset, table.protocol, table.version, table.convention, way_name(table.way))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from oshp_bench.metrics.counting import CONVENTIONS as CONVENTIONS
     from oshp_bench.metrics.counting import DEFAULT as DEFAULT
     from oshp_bench.metrics.counting import OFFICIAL_2023 as OFFICIAL_2023
+    from oshp_bench.metrics.frames import figures_frame as figures_frame
+    from oshp_bench.metrics.frames import pairs_frame as pairs_frame
+    from oshp_bench.metrics.frames import read_results as read_results
     from oshp_bench.metrics.intervals import Difference as Difference
     from oshp_bench.metrics.intervals import Resampling as Resampling
     from oshp_bench.metrics.matrices import Accumulator as Accumulator
@@ -31,6 +34,9 @@ _HOMES = {
     "CONVENTIONS": "counting",
     "DEFAULT": "counting",
     "OFFICIAL_2023": "counting",
+    "figures_frame": "frames",
+    "pairs_frame": "frames",
+    "read_results": "frames",
     "Difference": "intervals",
     "Resampling": "intervals",
     "Accumulator": "matrices",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oshp_bench.episodes.episodes import WAYS, way_key
 from oshp_bench.errors import OshpError
@@ -31,6 +31,9 @@ from oshp_bench.metrics.intervals import (
 from oshp_bench.metrics.matrices import Matrices, count_predictions
 from oshp_bench.metrics.scores import Statistics, statistics
 from oshp_bench.version import __version__
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RESULT_FORMAT = "oshp-result/1"
 
@@ -108,6 +111,12 @@ class Result:
     def digest(self) -> str:
         """The digest of the result, which is part of its file."""
         return str(self.document["digest"])
+
+    def to_dataframe(self) -> DataFrame:
+        """One row per figure: metrics.frames.figures_frame. It needs pandas, the extra `frames`."""
+        from oshp_bench.metrics.frames import figures_frame
+
+        return figures_frame([self])
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON, "format": "oshp-result/1". The same input gives the same JSON on any machine."""

@@ -187,7 +187,8 @@ def _figures(reader: Reader) -> dict[str, Figure]:
             parse_figure(name)
         except ValueError:
             continue
-        figures[name] = Figure(said.get("value"), said.get("low"), said.get("high"))
+        queries = table.integer("queries", least=0, default=0)
+        figures[name] = Figure(said.get("value"), said.get("low"), said.get("high"), queries)
     return figures
 
 

@@ -94,13 +94,20 @@ class Statistics:
         Args:
             figure: its full name, for example "kway/iou/16".
         """
-        held = self._of("row") > 0 if self.way == "k" else self._of("hit") + self._of("missed") > 0
+        held = self.areas()[0] > 0
         _, kind, class_id = parse_figure(figure)
         # The background IoU of 1-way comes from every class, so figures that include it rest on all queries.
         columns = self.roles.positions(kind.classes if kind.classes in ("novel", "base") else "all")
         if class_id:
             columns = (self.roles.ids.index(class_id),)
         return int(held[:, list(columns)].any(axis=1).sum())
+
+    def areas(self) -> tuple[Floats, Floats, Floats]:
+        """Pixels of every class in the truth, in the prediction, and in both: float64 [rows, C] of whole numbers."""
+        hit = self._of("hit")
+        if self.way == "k":
+            return self._of("row"), self._of("predicted"), hit
+        return hit + self._of("missed"), hit + self._of("wrong"), hit
 
     @property
     def episode_columns(self) -> dict[str, slice]:
