@@ -240,6 +240,49 @@ def test_the_floor_of_a_folder_is_that_of_its_result(bench: Bench, sets: tuple[P
 
 
 @pytest.mark.slow
+def test_more_than_two_sets_are_compared_with_the_first(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    third = bench.write(tmp_path / "third", seed=3)
+    output = run(bench, *sets, third, "--resamples=20", "--out", tmp_path / "out").stdout
+    run(bench, sets[0], third, "--resamples=20", "--out", tmp_path / "two")
+    alone = read(tmp_path / "two" / "comparison.json")
+    assert read(tmp_path / "out" / "3" / "comparison.json") == alone
+    assert not (tmp_path / "out" / "1" / "comparison.json").exists()
+    rows = [line.split() for line in output.partition("Paired differences to the first")[2].splitlines()[3:]]
+    (place,) = (place for place, row in enumerate(rows) if row[:3] == ["k-way", "C_novel", "mIoU"])
+    assert [row[-1 if place == at else 0] for at, row in enumerate(rows[place : place + 3], place)] == [
+        rows[place][-1],
+        *map(str, (sets[1], third)),
+    ]
+    found = alone["differences"]["kway/novel_miou"]
+    name, _, change, low, high, p, holm = rows[place + 2]
+    assert (name, change) == (str(third), f"{100 * found['value']:+.2f}")
+    assert (low, high) == (f"[{100 * found['low']:+.2f},", f"{100 * found['high']:+.2f}]")
+    assert p == f"{found['p_value']:.4f}" <= holm
+    # Six headline figures, two sets each.
+    assert "corrected for 12 tests" in output
+    shown = json.loads(run(bench, *sets, third, "--resamples=20", "--format=json").stdout)
+    assert shown["differences"][1] == alone["differences"]
+    rows = list(csv.DictReader(io.StringIO(run(bench, *sets, third, "--resamples=20", "--format=csv").stdout)))
+    of_third = [row for row in rows if row["predictions"] == f"{third} minus {sets[0]}"]
+    assert {row["figure"]: row["p_value"] for row in of_third} == {
+        name: "" if one["p_value"] is None else repr(one["p_value"]) for name, one in alone["differences"].items()
+    }
+
+
+def test_any_result_file_is_a_floor(bench: Bench, sets: tuple[Path, Path], tmp_path: Path) -> None:
+    run(bench, sets[1], QUICK, "--way=k", "--out", tmp_path)
+    for name in ("floor.txt", "floor"):
+        (tmp_path / name).write_bytes((tmp_path / "result.json").read_bytes())
+    floors = [tmp_path / name for name in ("result.json", "floor.txt", "floor", "matrices.npz")]
+    output = run(bench, sets[0], QUICK, "--way=k", *(word for floor in floors for word in ("--floor", floor))).stdout
+    rows = [line.split() for line in output.partition("Beside the floor")[2].splitlines()[3:7]]
+    assert [row[0] for row in rows] == list(map(str, floors))
+    assert len({tuple(row[1:]) for row in rows}) == 1
+    (tmp_path / "notes.txt").write_text("no result")
+    assert "notes.txt: " in run(bench, sets[0], QUICK, "--floor", tmp_path / "notes.txt", code=2).stderr
+
+
+@pytest.mark.slow
 def test_missing_predictions_are_said(bench: Bench, tmp_path: Path) -> None:
     folder = bench.write(tmp_path / "preds", seed=3)
     for pair in (3, 9):
@@ -284,7 +327,7 @@ def test_one_way_alone_and_zips(bench: Bench, sets: tuple[Path, Path], tmp_path:
     "arguments",
     [
         [],
-        ["a", "b", "c"],
+        ["a", "b", "c", "--report", "r.html"],
         ["a", "--from-matrices", "b.npz"],
         ["--from-matrices", "b"],
         ["a", "--way=2"],

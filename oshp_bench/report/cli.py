@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import click
 from click.core import ParameterSource
@@ -116,7 +117,9 @@ class _Request:
         from oshp_bench.metrics.intervals import Resampling
         from oshp_bench.metrics.result_file import load_result, same_test, truth_of
 
-        floor = load_result(path) if path.suffix == ".json" else self.result(path, Resampling(0))[0]
+        # Prediction sets and matrices are folders or zips.
+        saved = path.is_file() and not is_zipfile(path)
+        floor = load_result(path) if saved else self.result(path, Resampling(0))[0]
         if not same_test(floor, beside):
             its, other = (
                 f"{result.manifest.name} {result.manifest.version}, convention {result.convention}, truth"
@@ -165,7 +168,7 @@ class _Missing(click.IntRange):
     "floors",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Also show this result.json or prediction set. Repeatable.",
+    help="Also show this result file of oshp-score, or this prediction set. Repeatable.",
 )
 @click.option(
     "--from-matrices", "matrix_files", type=FILE, multiple=True, help="Score matrices.npz instead of pictures."
@@ -192,17 +195,21 @@ def main(
 ) -> None:
     """Score PREDICTIONS: a folder or zip with kway/0000.png ... and 1way/0000.png ..., or a submission.
 
-    Two prediction sets are compared: second minus first, with intervals and p-values.
+    Two prediction sets are compared: second minus first, with intervals and p-values. Of more sets, all are compared
+    with the first.
     """
     given = [*predictions, *matrix_files]
-    if bool(predictions) == bool(matrix_files) or len(given) > 2:
-        raise click.UsageError("give one or two prediction sets, or --from-matrices once or twice")
+    if bool(predictions) == bool(matrix_files):
+        raise click.UsageError("give prediction sets, or --from-matrices")
+    if report and len(given) > 2:
+        raise click.UsageError("--report shows one set or compares two; give fewer, or show others with --floor")
     strange = [path for path in matrix_files if path.suffix != ".npz"]
     if strange:
         raise click.UsageError(f"{strange[0]}: --from-matrices takes the matrices.npz of an earlier --out")
 
     from oshp_bench.metrics.intervals import Resampling
     from oshp_bench.metrics.result import compare
+    from oshp_bench.report import outputs as written
 
     if report:
         from oshp_bench.report import check_report_extra
@@ -210,23 +217,23 @@ def main(
         check_report_extra()
     request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
     names = ("result.json", "matrices.npz", "pairs.csv", "figures.csv")
-    outputs = [sheet, report, *(folder / name for folder in _folders(out, len(given)) for name in names)]
+    outputs = [sheet, report, *(folder / name for folder in written.folders(out, len(given)) for name in names)]
     pictured = [path for path in (sheet, report) if path and path.exists()]
     photos = request.source.files_among(pictured) if pictured and request.source else []
     check_outputs(outputs, [*given, *floors, *request.inputs, *photos])
     results, runs = zip(*(request.result(path, Resampling(resamples, seed)) for path in given), strict=True)
-    differences = compare(*results) if len(results) == 2 else {}
+    differences = [compare(results[0], other) for other in results[1:]]
     floor_sets = [(click.format_filename(path), request.floor(path, results[0])) for path in floors]
     if out:
-        _write(out, results, runs, differences)
+        written.write_results(out, results, runs, differences)
     if sheet:
         _draw(request, results[0], predictions[:1], sheet)
-    _print_notes(results, given)
+    written.print_notes(results, given)
     sets = [(click.format_filename(path), result) for path, result in zip(given, results, strict=True)]
     if report:
         gallery = _gallery(request, predictions) if predictions else None
-        _write_report(report, sets, floor_sets, differences, gallery)
-    _print(form, sets, floor_sets, differences)
+        _write_report(report, sets, floor_sets, differences[0] if differences else None, gallery)
+    written.print_results(form, sets, floor_sets, differences)
 
 
 def _draw(request: _Request, result: Result, predictions: tuple[Path, ...], sheet: Path) -> None:
@@ -254,7 +261,7 @@ def _write_report(
     file: Path,
     sets: Sequence[tuple[str, Result]],
     floors: Sequence[tuple[str, AnyResult]],
-    differences: Mapping[str, Difference],
+    differences: Mapping[str, Difference] | None,
     gallery: Gallery | None,
 ) -> None:
     from oshp_bench.files import write_text
@@ -264,7 +271,7 @@ def _write_report(
         [result for _, result in sets],
         names=[name for name, _ in _titled(sets)],
         floors=_titled(floors),
-        differences=differences or None,
+        differences=differences,
         gallery=gallery,
         command=_typed(click.get_current_context()),
     )
@@ -291,88 +298,3 @@ def _typed(context: click.Context) -> str:
                 words += parameter.opts[-1:] if isinstance(parameter, click.Option) else []
                 words += [] if one is True else [click.format_filename(str(one))]
     return shlex.join(words)
-
-
-def _print_notes(results: Sequence[Result], given: list[Path]) -> None:
-    for path, result in zip(given, results, strict=True):
-        for note in result.matrices.notes:
-            echo(f"note: {path}: {note}", err=True)
-        for way, names in result.matrices.missing.items():
-            echo(
-                f"note: {path}: {len(names)} of {len(result.pairs)} {way}-way predictions are missing and count as all"
-                f" background: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
-                err=True,
-            )
-
-
-def _folders(out: Path | None, sets: int) -> list[Path]:
-    """The folders below OUT of one set's files, or of two sets'."""
-    return [] if out is None else [out] if sets == 1 else [out / "first", out / "second"]
-
-
-def _write(
-    out: Path, results: Sequence[Result], runs: Sequence[dict[str, Any]], differences: dict[str, Difference]
-) -> None:
-    from oshp_bench.files import readable_json, write_text
-    from oshp_bench.metrics.matrices import save_matrices
-    from oshp_bench.metrics.result import per_pair_csv
-    from oshp_bench.metrics.result_file import save_result
-    from oshp_bench.report.tables import figures_csv
-
-    for folder, result, run in zip(_folders(out, len(results)), results, runs, strict=True):
-        save_matrices(result.matrices, result.manifest, result.convention, folder / "matrices.npz")
-        write_text(folder / "pairs.csv", per_pair_csv(result))
-        write_text(folder / "figures.csv", figures_csv([(run["predictions"], result)]))
-        save_result(result, folder / "result.json", run)
-    if differences:
-        write_text(out / "comparison.json", readable_json(_differences_json(results, differences)))
-
-
-def _differences_json(results: Sequence[Result], differences: dict[str, Difference]) -> dict[str, Any]:
-    return {
-        "format": "oshp-comparison/1",
-        "first": results[0].matrices.digest,
-        "second": results[1].matrices.digest,
-        "signature": results[0].signature,
-        "test": "paired randomisation per query, two-sided; interval: expanded percentile bootstrap over queries",
-        "differences": {name: asdict(difference) for name, difference in differences.items()},
-    }
-
-
-def _print(
-    form: str,
-    sets: Sequence[tuple[str, Result]],
-    floors: Sequence[tuple[str, AnyResult]],
-    differences: dict[str, Difference],
-) -> None:
-    from oshp_bench.report import tables
-
-    if form == "json":
-        import json
-
-        whole: dict[str, Any] = {"results": [result.document for _, result in sets]}
-        if floors:
-            whole["floor"] = [result.document for _, result in floors]
-        if differences:
-            whole["differences"] = {name: asdict(difference) for name, difference in differences.items()}
-        echo(json.dumps(whole, indent=1))
-        return
-    if form == "csv":
-        echo(tables.figures_csv([*sets, *floors], differences), nl=False)
-        return
-    render = tables.RENDERERS[form]
-    shown = []
-    for name, result in sets:
-        if len(sets) > 1:
-            shown.append(f"== {name}\n")
-        shown.extend(render(table) for table in tables.result_tables(result))
-        if form == "table":
-            shown.extend(render(table) for table in tables.diagnosis_tables(result))
-    if floors:
-        shown.append(render(tables.headline_table([*floors, *sets])))
-    if differences:
-        (first_name, first), (second_name, second) = sets
-        shown.append(render(tables.comparison_table((first_name, second_name), (first, second), differences)))
-    echo("\n".join(shown))
-    if form == "table":
-        echo("\n".join(result.signature for _, result in sets))

@@ -14,6 +14,7 @@ from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, p
 from oshp_bench.metrics.intervals import Difference
 from oshp_bench.metrics.result import Figure, Result
 from oshp_bench.metrics.result_file import AnyResult
+from oshp_bench.metrics.runs import holm
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,36 @@ def comparison_table(
     )
 
 
+def against_first_table(sets: Sequence[tuple[str, Result]], differences: Sequence[Mapping[str, Difference]]) -> Table:
+    """The headline figures of more than two results, with their differences to the first.
+
+    Args:
+        differences: of each result after the first.
+    """
+    (_, first), *others = sets
+    shown = [name for names in HEADLINE.values() for name in names if any(name in of_set for of_set in differences)]
+    p_values = [of_set[name].p_value for name in shown for of_set in differences if name in of_set]
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    rows = []
+    for figure in shown:
+        way, kind, _ = parse_figure(figure)
+        rows.append((f"{way_name(way)} {kind.label}", sets[0][0], _percent(_value(first, figure)), "", "", "", ""))
+        for (name, result), of_set in zip(others, differences, strict=True):
+            if figure in of_set:
+                found = of_set[figure]
+                p, holms = ("-", "-") if found.p_value is None else (f"{found.p_value:.4f}", f"{next(corrected):.4f}")
+                ends = _interval(found.low, found.high, sign=True)
+                value, change = _percent(_value(result, figure)), _percent(found.value, sign=True)
+                rows.append(("", name, value, change, ends, p, holms))
+    header = ("%", "set", "value", "difference", _level(first), "p", "p, Holm")
+    return Table(
+        f"Paired differences to the first, over {len(first.pairs.queries)} queries; p, Holm: corrected for"
+        f" {len(p_values)} tests",
+        header,
+        tuple(rows),
+    )
+
+
 def as_text(table: Table) -> str:
     """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
@@ -165,11 +196,12 @@ def as_latex(table: Table) -> str:
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
 
 
-def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Mapping[str, Difference] | None = None) -> str:
+def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Sequence[Mapping[str, Difference]] = ()) -> str:
     """CSV with one row per figure of every result, fractions with full precision, for spreadsheets and pandas.
 
     Args:
-        differences: of the first two results, second minus first. They are rows, too, with a last column p_value.
+        differences: of the second result to the first, the third to the first and so on. They are rows, too, with a
+            last column p_value.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -177,8 +209,8 @@ def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Mapping[s
     writer.writerow((*columns, "p_value") if differences else columns)
     shown: list[tuple[str, AnyResult, Mapping[str, Figure | Difference]]]
     shown = [(name, result, result.figures) for name, result in results]
-    if differences:
-        shown.append((f"{results[1][0]} minus {results[0][0]}", results[1][1], differences))
+    for (name, result), of_set in zip(results[1:], differences, strict=False):
+        shown.append((f"{name} minus {results[0][0]}", result, of_set))
     for name, result, figures in shown:
         about = {
             str(oshp_class.id): (csv_cell(oshp_class.name), oshp_class.role) for oshp_class in result.manifest.classes
