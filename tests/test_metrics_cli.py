@@ -262,8 +262,8 @@ def test_more_than_two_sets_are_compared_with_the_first(bench: Bench, sets: tupl
     assert "corrected for 12 tests" in output
     shown = json.loads(run(bench, *sets, third, "--resamples=20", "--format=json").stdout)
     assert shown["differences"][1] == alone["differences"]
-    rows = list(csv.DictReader(io.StringIO(run(bench, *sets, third, "--resamples=20", "--format=csv").stdout)))
-    of_third = [row for row in rows if row["predictions"] == f"{third} minus {sets[0]}"]
+    table = csv.DictReader(io.StringIO(run(bench, *sets, third, "--resamples=20", "--format=csv").stdout))
+    of_third = [row for row in table if row["predictions"] == f"{third} minus {sets[0]}"]
     assert {row["figure"]: row["p_value"] for row in of_third} == {
         name: "" if one["p_value"] is None else repr(one["p_value"]) for name, one in alone["differences"].items()
     }
