@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shlex
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
@@ -30,17 +31,17 @@ NEEDS_DATA = pytest.mark.skipif("OSHP_TEST_DATA" not in os.environ, reason="its 
 
 
 @pytest.mark.parametrize("page", ["README.md", pytest.param("docs/results/ccp.md", marks=NEEDS_DATA)])
-def test_commands_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
+def test_commands_print_what_the_page_shows(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, so that the people of the embedded dataset are drawn once and not by every command."""
     data = os.environ.get("OSHP_TEST_DATA")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    monkeypatch.chdir(tmp_path)
     for command, shown in examples(ROOT / page):
         if command.startswith(("make", "git clone")) or (PLACEHOLDER in command and not data):
             continue
-        real = command.replace(PLACEHOLDER, str(Path(data or "", "ccp")))
-        done = subprocess.run(
-            real, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        printed = [line.rstrip() for line in (done.stdout + done.stderr).splitlines()]
+        name, *arguments = shlex.split(command.replace(PLACEHOLDER, str(Path(data or "", "ccp"))))
+        (point,) = entry_points(group="console_scripts", name=name)
+        done = CliRunner().invoke(point.load(), arguments)
+        assert done.exit_code == 0, f"{command}\n{done.output}"
+        printed = [line.rstrip() for line in done.output.splitlines()]
         missing = [line for line in shown if line not in printed]
         assert not missing, f"{command} did not print {missing}; it printed\n" + "\n".join(printed)

@@ -79,7 +79,8 @@ class NetworkMethod:
         Raises:
             OshpError: a picture is missing or damaged, or memory is too small.
         """
-        best = self.scores(episode).argmax(0).to(torch.uint8)
+        # Of equal scores both take the first, but argmax over any dimension but the last is five times slower on a CPU.
+        best = self.scores(episode).max(0).indices.to(torch.uint8)
         labels = np.array((0, *episode.classes), np.uint8)
         return labels.take(best.cpu().numpy())
 

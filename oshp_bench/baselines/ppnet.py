@@ -245,7 +245,7 @@ class PPNet(LearnedMethod):
         with torch.autocast(features.device.type, enabled=False):
             for theirs, ours, mask in zip(precise[:count], precise[count:], masks, strict=True):
                 scores.append(self.scores(ours[None], self.prototypes(theirs, mask)))
-                predicted = scores[-1][0].argmax(0) == 1
+                predicted = scores[-1][0].max(0).indices == 1
                 alignments.append(self.alignment(ours, theirs, predicted, mask))
         losses = {
             "query": cross_entropy(upsampled(torch.cat(scores), size), truth),

@@ -208,7 +208,8 @@ def mask_png(mask: Mask, palette: bytes) -> bytes:
     image = Image.fromarray(mask)
     image.putpalette(palette)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
+    # Labels lie in runs: for them run lengths alone make smaller files than a search for repeats, in half the time.
+    image.save(buffer, "PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 

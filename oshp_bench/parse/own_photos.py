@@ -177,7 +177,7 @@ class ExampleParser:
         """
         rows = tuple(own.row for own in self._classes)
         if self._together:
-            best = self._method.scores(self._shown(name, photo, rows)).argmax(0)
+            best = self._method.scores(self._shown(name, photo, rows)).max(0).indices
         else:
             best = claimed([self._method.scores(self._shown(name, photo, (row,))) for row in rows])
         numbers = np.array([0, *(own.number for own in self._classes)], np.uint8)
@@ -202,7 +202,7 @@ def claimed(scores: Sequence[Tensor]) -> Tensor:
     # In double precision, as a method may put what is out of the question very far away.
     for background, foreground in (score.double() for score in scores):
         claims.append(torch.where(background.isneginf(), foreground, foreground - background))
-    return torch.stack([torch.zeros_like(claims[0]), *claims]).argmax(0)
+    return torch.stack([torch.zeros_like(claims[0]), *claims]).max(0).indices
 
 
 @dataclass(frozen=True)

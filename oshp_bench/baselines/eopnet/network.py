@@ -199,7 +199,7 @@ class EOPNet(LearnedMethod):
         assert task.coarse is not None
         asked = task.coarse.vectors
         if query.human is None or query.human[1].shape != size or not torch.equal(query.human[0], asked):
-            query.human = asked, self.coarse_logits(query, task, size)[0].argmax(0) == HUMAN
+            query.human = asked, self.coarse_logits(query, task, size)[0].max(0).indices == HUMAN
         return query.human[1]
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
