@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from oshp_bench.baselines.backbones import BACKBONES, build_backbone
 from oshp_bench.baselines.backbones.efficientnet_lite0 import EfficientNetLite0, SameConv
+from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.backbones.weights import load_encoder, packaged_efficientnet_lite0, read_state
 from oshp_bench.baselines.backbones.xception65 import Block, Xception65
 from oshp_bench.datasets.images import read_photo
@@ -19,6 +21,13 @@ from oshp_bench.errors import OshpError
 # SAM gives no features to other methods than persam; test_sam.py tests it.
 FEATURES = [name for name in BACKBONES if not name.startswith("sam-")]
 HEADS = ("s1_", "s2_", "decoder2.", "decoder3.", "agm_", "npm_", "prototype", "scaler")
+
+
+@cache
+def untrained(name: str) -> Backbone:
+    """A backbone with random weights; drawing them takes longest, so the tests of a process share it."""
+    torch.manual_seed(0)
+    return build_backbone(name, pretrained=False)
 
 
 def table(test_data: Path, way: str) -> dict[str, tuple[int, ...]]:
@@ -52,8 +61,7 @@ def test_the_deepest_xception_adds_one_convolution() -> None:
 @pytest.mark.parametrize("name", FEATURES)
 @pytest.mark.parametrize("size", [(64, 96), (61, 83)])
 def test_features_have_the_promised_stride_and_width(name: str, size: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    backbone = build_backbone(name, pretrained=False).eval()
+    backbone = untrained(name).eval()
     with torch.no_grad():
         features = backbone(torch.rand(1, 3, *size))
     assert features.shape == (1, backbone.width, *(math.ceil(side / backbone.stride) for side in size))
@@ -62,8 +70,7 @@ def test_features_have_the_promised_stride_and_width(name: str, size: tuple[int,
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_levels_are_as_promised_and_stages_lead_from_one_to_the_next(name: str) -> None:
-    torch.manual_seed(0)
-    backbone = build_backbone(name, pretrained=False).eval()
+    backbone = untrained(name).eval()
     images = torch.rand(1, 3, 61, 83)
     with torch.no_grad():
         found = backbone.level_features(images, backbone.levels)
@@ -90,8 +97,7 @@ def test_stages_behind_the_last_level_are_not_run() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_level_depends_on_the_layers_of_its_stages_alone(name: str) -> None:
-    torch.manual_seed(0)
-    backbone = build_backbone(name, pretrained=False)
+    backbone = untrained(name).train()
     images, learned = torch.rand(2, 3, 40, 40), set[nn.Parameter]()
     for level in backbone.levels:
         learned |= set(backbone.stage(level).parameters())

@@ -79,7 +79,9 @@ def test_everybody_can_read_it_and_it_asks_for_nothing(browser: Browser, site: P
         assert seen.overflow() == []
         seen.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         assert seen.overflow() == []
-        assert seen.violations() == []
+        # The expensive check sees both widths and both themes, but not all four combinations.
+        if dark == (width == DESKTOP):
+            assert seen.violations() == []
         assert seen.console == []
         assert seen.requests == []
 

@@ -76,7 +76,9 @@ def test_it_fits_and_is_quiet(browser: Browser, pages: dict[str, Path], name: st
         assert seen.overflow() == []
         open_all(seen.page)
         assert seen.overflow() == []
-        assert seen.violations() == []
+        # The expensive check sees both widths and both themes, but not all four combinations.
+        if dark == (width == DESKTOP):
+            assert seen.violations() == []
         broken = seen.page.evaluate("[...document.images].filter(each => !each.naturalWidth).length")
         assert broken == 0
         assert seen.console == []
