@@ -31,11 +31,13 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     click.echo(printable(text, "\n\t").encode(encoding, "backslashreplace").decode(encoding), err=err, nl=nl)
 
 
-def _fail(problems: Iterable[str], exit_code: int) -> NoReturn:
+def _fail(problems: Iterable[str], exit_code: int, advice: str = "") -> NoReturn:
     # Where stderr cannot be written to either, the exit code says it.
     with suppress(OSError):
         for problem in problems:
             echo(f"error: {problem}", err=True)
+        if advice:
+            echo(advice, err=True)
     raise click.exceptions.Exit(exit_code)
 
 
@@ -44,7 +46,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OshpError as error:
-        _fail(error.problems, error.exit_code)
+        _fail(error.problems, error.exit_code, error.advice)
     except click.ClickException as error:
         # It quotes what was typed.
         vars(error)["message"] = printable(error.message, "\n\t")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 MOST_PROBLEMS = 50
+_LONGEST_LINE = 2_000
 
 
 class OshpError(Exception):
@@ -13,14 +14,19 @@ class OshpError(Exception):
 
     Args:
         problems: one line each: what is wrong, in which file, what to do. A check passes all that it found. They may
-            quote names and texts of unknown origin: what cannot be printed is escaped.
+            quote names and texts of unknown origin: what cannot be printed is escaped, and long ones are cut.
+        advice: lines to be printed below the problems.
     """
 
     exit_code = 2
 
-    def __init__(self, *problems: str) -> None:
-        self.problems: tuple[str, ...] = tuple(map(printable, problems))
-        super().__init__("\n".join(self.problems))
+    def __init__(self, *problems: str, advice: str = "") -> None:
+        self.problems: tuple[str, ...] = tuple(
+            printable(problem if len(problem) <= _LONGEST_LINE else f"{problem[:_LONGEST_LINE]} ...")
+            for problem in problems
+        )
+        self.advice = printable(advice, "\n\t")
+        super().__init__("\n".join(filter(None, (*self.problems, self.advice))))
 
 
 class CheckFailed(OshpError):

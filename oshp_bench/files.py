@@ -16,6 +16,7 @@ import struct
 import tomllib
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,13 +25,14 @@ from typing import IO, Any
 from oshp_bench.errors import OshpError
 
 MAX_JSON_BYTES = 16 << 20
-# A manifest of 100,000 pairs has 1.1 million values in 200,000 tables and lists.
-_MOST_VALUES, _MOST_NESTED = 2_000_000, 400_000
-MAX_TOML_BYTES = 1 << 20
+# A manifest of 100,000 pairs has 1.1 million values in 200,000 tables and lists; predictions.json as many keys.
+_MOST_VALUES, _MOST_NESTED, _MOST_KEYS = 1_300_000, 250_000, 250_000
+# tomllib takes microseconds for every byte; our specs have 5 kB.
+MAX_TOML_BYTES = 256 << 10
 # The end record of a zip and its comment are within so many bytes of its end.
 _ZIP_END = 1 << 17
-# Lists of members of zips: a manifest has at most 100,000 pairs. zipfile needs a kilobyte for every member.
-_MAX_DIRECTORY_BYTES, _MOST_MEMBERS = 16 << 20, 110_000
+# Lists of members of zips: the shipped manifests have up to 1,800 pairs. A member costs a kilobyte and 50 us.
+_MAX_DIRECTORY_BYTES, _MOST_MEMBERS = 8 << 20, 30_000
 # What zipfile raises for an archive that is damaged, encrypted or forged.
 BROKEN_ZIP = (OSError, zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, RuntimeError, EOFError)
 # zipfile inflates these in bounded steps, other methods in one step of any size.
@@ -62,8 +64,11 @@ def _regular_only(path: str, flags: int) -> int:
     return descriptor
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
+def open_zip(path: Path, most: int = _MOST_MEMBERS) -> zipfile.ZipFile:
     """Opens a zip of unknown origin, whose list of members is bounded before it is read.
+
+    Args:
+        most: the most members that it may list.
 
     Raises:
         Those of BROKEN_ZIP: it cannot be read, is no zip, or lists too many members.
@@ -76,7 +81,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         if not many:
             # The list ends where the end record begins; each member begins with this mark.
             file.seek(max(0, size - _ZIP_END - listed))
-            many = file.read().count(b"PK\x01\x02") > _MOST_MEMBERS
+            many = file.read().count(b"PK\x01\x02") > most
     if many:
         raise zipfile.BadZipFile("it lists far more members than a set of predictions has")
     return zipfile.ZipFile(path)
@@ -203,7 +208,8 @@ def read_bounded(path: Path, most: int) -> bytes:
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     if len(content) > most:
-        raise OshpError(f"{path}: larger than {most >> 20} MiB; this is not a file of ours")
+        size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+        raise OshpError(f"{path}: larger than {size}; this is not a file of ours")
     return content
 
 
@@ -213,8 +219,9 @@ def parse_json(content: bytes, origin: str) -> Any:
     Args:
         origin: the file's name, for the error.
     """
-    # Python needs up to 240 bytes for an empty table; so many are refused before they are parsed.
-    if content.count(b",") > _MOST_VALUES or content.count(b"{") + content.count(b"[") > _MOST_NESTED:
+    # Python needs up to 240 bytes for an empty table, and 3 us for a key; so many are refused before they are parsed.
+    nested = content.count(b"{") + content.count(b"[")
+    if content.count(b",") > _MOST_VALUES or nested > _MOST_NESTED or content.count(b":") > _MOST_KEYS:
         raise OshpError(f"{origin}: holds more values than any file of ours")
     with _valid("JSON", origin):
         text = content.decode()
@@ -238,7 +245,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Reads a TOML file of at most 1 MiB."""
+    """Reads a TOML file of at most 256 KiB."""
     with _valid("TOML", str(path)):
         text = read_bounded(path, MAX_TOML_BYTES).decode()
         if _LONG_KEY.search(text):
@@ -321,9 +328,8 @@ def _bounded_int(digits: str) -> int:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in members:
-            raise ValueError(f"the key {key!r} stands there twice")
-        members[key] = value
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} stands there twice")
     return members

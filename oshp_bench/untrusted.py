@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from oshp_bench.errors import printable
+from oshp_bench.errors import OshpError, printable, shortened
 
 _MOST_TEXT = 20_000
-_MOST_SHOWN = 500
+_MOST_SHOWN, _MOST_QUOTED = 500, 60
+_MOST_PROBLEMS = 1_000
+# No manifest has more pairs or images, and no document of ours more tables in a list.
+_MOST_ITEMS, _MOST_MEMBERS, _MOST_TABLES = 250_000, 110_000, 1_000
+_TABLES = "a list of tables"
 
 
 class Reader:
@@ -22,16 +27,20 @@ class Reader:
         content: the table.
         origin: the file's name; every problem starts with it.
         place: the table's name in the file.
+        noted: where problems are noted; that of the table that it stands in.
     """
 
-    def __init__(self, content: Mapping[str, Any], origin: str, place: str = ""):
-        self._content = content
+    def __init__(
+        self, content: Mapping[str, Any], origin: str, place: str = "", noted: dict[str, None] | None = None
+    ) -> None:
+        self._content = content if len(content) <= _MOST_MEMBERS else {}
         self._origin = origin
         self._place = place
         self._seen: set[str] = set()
         self._tables: list[Reader] = []
         # A dict as an ordered set; nested tables share it.
-        self._noted: dict[str, None] = {}
+        self._noted: dict[str, None] = {} if noted is None else noted
+        self.wrong_if(len(content) > _MOST_MEMBERS, f"has {len(content):,} members, more than any table of ours")
 
     def __iter__(self) -> Iterator[str]:
         self._seen.update(self._content)
@@ -49,9 +58,16 @@ class Reader:
         return list(self._noted)
 
     def wrong(self, what: str) -> None:
-        """Notes a problem."""
-        what = printable(f"{self._place}: {what}" if self._place else what)
-        self._noted[f"{self._origin}: {what if len(what) <= _MOST_SHOWN else what[:_MOST_SHOWN] + ' ...'}"] = None
+        """Notes a problem.
+
+        Raises:
+            OshpError: there are so many that reading on would take long.
+        """
+        what = f"{self._place}: {what}" if self._place else what
+        what = printable(what if len(what) <= _MOST_SHOWN else what[:_MOST_SHOWN] + " ...")
+        self._noted[f"{self._origin}: {what}"] = None
+        if len(self._noted) == _MOST_PROBLEMS:
+            raise OshpError(*shortened(self.problems, rest="more problems; reading stopped there"))
 
     def wrong_if(self, condition: object, what: str) -> None:
         """Notes a problem if the condition holds."""
@@ -73,7 +89,7 @@ class Reader:
         self.wrong_if(
             strange, f"{key} holds U+{ord(strange or ' '):04X}, which cannot be printed; write one line of plain text"
         )
-        return str(value)
+        return str(value[:_MOST_TEXT])
 
     def integer(self, key: str, *, least: int, most: int = 10**9, default: int | None = None) -> int:
         value = self._get(key, int, "a whole number", least if default is None else default, default is not None)
@@ -122,6 +138,15 @@ class Reader:
         values = self._get(key, list, "a list of class ids", [], False)
         return self._checked_class_ids(key, values)
 
+    def class_ids_by_name(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """All members of a table of lists of class ids, where null stands for an unknown list."""
+        for key in self:
+            ids = self._content[key]
+            if ids is not None and type(ids) is not list:
+                self.wrong(f"{key} is {shown(ids)}, not a list of class ids")
+                ids = []
+            yield key, None if ids is None else self._checked_class_ids(key, ids)
+
     def class_id_lists(self, key: str) -> tuple[tuple[int, ...], ...]:
         values = self._get(key, list, "a list of lists of class ids", [], False)
         lists = [ids for ids in values if type(ids) is list]
@@ -132,7 +157,7 @@ class Reader:
         return self._nested(self._get(key, dict, "a table", {}, optional), key)
 
     def tables(self, key: str, *, optional: bool = False) -> Iterator[Reader]:
-        for number, item in enumerate(self._get(key, list, "a list of tables", [], optional), 1):
+        for number, item in enumerate(self._get(key, list, _TABLES, [], optional), 1):
             if isinstance(item, dict):
                 yield self._nested(item, f"{key} {number}")
             else:
@@ -155,8 +180,7 @@ class Reader:
         return value
 
     def _nested(self, content: Mapping[str, Any], key: str) -> Reader:
-        nested = Reader(content, self._origin, f"{self._place}.{key}" if self._place else key)
-        nested._noted = self._noted
+        nested = Reader(content, self._origin, f"{self._place}.{key}" if self._place else key, self._noted)
         self._tables.append(nested)
         return nested
 
@@ -169,11 +193,14 @@ class Reader:
         if type(value) is not kind:
             self.wrong(f"{key} is {shown(value)}, not {kind_name}")
             return default
+        if isinstance(value, list) and len(value) > (_MOST_TABLES if kind_name == _TABLES else _MOST_ITEMS):
+            self.wrong(f"{key} lists {len(value):,} things, more than any file of ours")
+            return default
         return value
 
     def _checked_class_ids(self, key: str, values: list[Any]) -> tuple[int, ...]:
-        # One pass over the types first: these lists are long.
-        if all(type(value) is int and 0 < value < 254 for value in values):
+        # Manifests hold many of these lists.
+        if not values or ({*map(type, values)} == {int} and min(values) > 0 and max(values) < 254):
             return tuple(values)
         self.wrong(f"{key} holds something other than class ids from 1 to 253")
         return ()
@@ -187,4 +214,16 @@ class Reader:
 
 def shown(value: object) -> str:
     """A value of unknown origin as at most 60 characters of one line."""
-    return re.sub(r"\s+", " ", repr(value))[:60]
+    return re.sub(r"\s+", " ", repr(_beginning(value)))[:_MOST_QUOTED]
+
+
+def _beginning(value: object, depth: int = 6) -> object:
+    """A value without what would not be shown, as it may be larger than its text may become."""
+    if isinstance(value, str):
+        return value[:_MOST_QUOTED]
+    if isinstance(value, list):
+        return [_beginning(item, depth - 1) for item in value[:_MOST_QUOTED]] if depth else ...
+    if isinstance(value, dict):
+        members = islice(value.items(), _MOST_QUOTED)
+        return {_beginning(key): _beginning(member, depth - 1) for key, member in members} if depth else ...
+    return value

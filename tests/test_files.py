@@ -120,7 +120,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             files.read_json(path)
     big = tmp_path / "big.toml"
     big.write_bytes(b"#" * (files.MAX_TOML_BYTES + 1))
-    with pytest.raises(OshpError, match="larger than 1 MiB"):
+    with pytest.raises(OshpError, match="larger than 256 KiB"):
         files.read_toml(big)
 
 

@@ -153,7 +153,7 @@ def test_many_faults_are_all_reported_up_to_a_bound(text: str) -> None:
     assert len(found) == MOST_PROBLEMS + 1
     assert "name 'A'" in found[0]
     assert "version '1'" in found[1]
-    assert found[-1] == f"... and {20_002 - MOST_PROBLEMS} more problems"
+    assert found[-1] == "... and 950 more problems; reading stopped there"
 
 
 @pytest.mark.parametrize(

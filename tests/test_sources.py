@@ -278,6 +278,7 @@ def test_the_error_of_a_missing_dataset_says_what_to_get(tmp_path: Path, monkeyp
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(OshpError, match="OSHP_LIP_ROOT or OSHP_DATA") as error:
         find_source(dataset, None)
+    assert len(error.value.problems) == 1 and len(error.value.advice.splitlines()) > 3
     assert "TrainVal_images.zip" in str(error.value)
     assert "TrainVal_parsing_annotations/" in str(error.value)
     with pytest.raises(OshpError, match="no known layout"):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from network_cases import refusals
 
+from oshp_bench.baselines.backbones.weights import read_state
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.errors import OshpError
 
@@ -92,3 +93,13 @@ def test_published_tensors_of_strange_shapes_are_named(tmp_path: Path) -> None:
     torch.save(published(s1_semantic__bias=torch.zeros(()), npm_class__weight=torch.zeros(3, 1, 1, 1)), path)
     lines = refusals(path)
     assert any("lacks the tensor" in each for each in lines)
+
+
+def test_a_file_of_an_old_torch_is_read_and_its_pickles_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    state = {"a": torch.arange(300_000.0), "b": torch.ones(2, 3)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    read = read_state(path)
+    assert read.keys() == state.keys() and all(torch.equal(read[name], state[name]) for name in state)
+    torch.save(dict.fromkeys(map(str, range(100_000)), 1), path, _use_new_zipfile_serialization=False)
+    assert "no file of plain tensors" in refusals(path)[0]

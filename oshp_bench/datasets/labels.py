@@ -20,6 +20,7 @@ from oshp_bench.untrusted import Reader
 
 # Bounds on numbers in a spec: of test pairs, queries and supports, of pixels in a photo, of images in a list.
 MOST_PAIRS, _MOST_EACH, _MOST_PIXELS, _MOST_IMAGES = 100_000, 10_000, 64_000_000, 10_000_000
+_MOST_LABELS, _MOST_CORRECTED = 254, 100_000
 _FORMAT = "oshp-dataset/1"
 _SPECS = Path(__file__).with_name("specs")
 POOLS = ("query_train", "support_train", "query_test", "support_test")
@@ -246,7 +247,8 @@ def parse_dataset(reader: Reader) -> Dataset:
     name = reader.text("name")
     reader.wrong_if(not NAME_PATTERN.fullmatch(name), f"name {name!r} is not lower-case letters, digits, - and _")
     labels = reader.texts("labels")
-    reader.wrong_if(not 2 <= len(labels) <= 254, "labels must be 2 to 254 names")
+    reader.wrong_if(not 2 <= len(labels) <= _MOST_LABELS, f"labels must be 2 to {_MOST_LABELS} names")
+    labels = labels[:_MOST_LABELS]
     for label, times in Counter(labels).items():
         reader.wrong_if(times > 1, f"label {label!r} is in labels twice")
         reader.wrong_if(not _is_name(label), f"label {label!r} is not 1 to 64 printable characters")
@@ -255,6 +257,9 @@ def parse_dataset(reader: Reader) -> Dataset:
         Correction(entry.text("from"), entry.text("to"), frozenset(entry.texts("ids")))
         for entry in reader.tables("corrections", optional=True)
     )
+    if sum(len(correction.ids) for correction in corrections) > _MOST_CORRECTED:
+        reader.wrong(f"corrections change more than {_MOST_CORRECTED:,} images")
+        corrections = ()
     for correction in corrections:
         for label in (correction.source, correction.target):
             reader.wrong_if(label not in labels, f"corrections name {label!r}, which is not a label")
@@ -277,12 +282,12 @@ def parse_dataset(reader: Reader) -> Dataset:
 
 
 def _classes(reader: Reader, labels: tuple[str, ...]) -> Iterator[ClassSpec]:
-    removed = reader.texts("removed", optional=True)
+    removed, known = reader.texts("removed", optional=True), frozenset(labels[1:])
     owner = {label: f"removed ({label})" for label in removed}
     seen_ids: dict[int, str] = {0: BACKGROUND}
-    yield ClassSpec(0, BACKGROUND, (*labels[:1], *(label for label in labels if label in removed)))
+    yield ClassSpec(0, BACKGROUND, (*labels[:1], *(label for label in labels if label in owner)))
     for label in removed:
-        reader.wrong_if(label not in labels[1:], f"removed names {label!r}, which is not a label (or is background)")
+        reader.wrong_if(label not in known, f"removed names {label!r}, which is not a label (or is background)")
     table = reader.table("classes")
     for name in table:
         entry = table.table(name)
@@ -295,13 +300,13 @@ def _classes(reader: Reader, labels: tuple[str, ...]) -> Iterator[ClassSpec]:
             reader.wrong(f"class {name!r} has the id {class_id} of {seen_ids[class_id]!r}")
         seen_ids[class_id] = name
         for label in mine:
-            if label not in labels[1:]:
+            if label not in known:
                 reader.wrong(f"class {name!r} merges {label!r}, which is not a label (or is background)")
             elif label in owner:
                 reader.wrong(f"label {label!r} is merged twice: into {owner[label]!r} and {name!r}")
             owner[label] = name
         if name != BACKGROUND:
-            yield ClassSpec(class_id, name, tuple(label for label in mine if label in labels))
+            yield ClassSpec(class_id, name, tuple(label for label in mine if label in known))
     left = [label for label in labels[1:] if label not in owner]
     reader.wrong_if(left, f"labels in no class and not removed: {', '.join(left)}")
 

@@ -268,17 +268,16 @@ def find_source(dataset: Dataset, root: Path | None) -> Source:
     if root is None:
         given = os.environ.get(own_variable) or os.environ.get("OSHP_DATA")
         if not given:
-            raise OshpError(
-                f"{dataset.title}: give --root, or set {own_variable} or OSHP_DATA\n{_what_to_get(dataset)}"
-            )
+            line = f"{dataset.title}: give --root, or set {own_variable} or OSHP_DATA"
+            raise OshpError(line, advice=_what_to_get(dataset))
         root = Path(given)
     if not root.is_dir():
-        raise OshpError(f"{root}: no such folder\n{_what_to_get(dataset)}")
+        raise OshpError(f"{root}: no such folder", advice=_what_to_get(dataset))
     for folder in _folders(root):
         for layout in dataset.layouts:
             if all(_fits(part, folder) for part in layout.parts):
                 return Source(dataset, layout, folder)
-    raise OshpError(f"{root}: holds no known layout of {dataset.title}\n{_what_to_get(dataset)}")
+    raise OshpError(f"{root}: holds no known layout of {dataset.title}", advice=_what_to_get(dataset))
 
 
 def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, frozenset[int]]]:

@@ -13,6 +13,7 @@ from oshp_bench.manifest.model import MANIFEST_FORMAT, ROLES, Manifest, OshpClas
 from oshp_bench.manifest.rules import broken_rules
 from oshp_bench.untrusted import Reader, shown
 
+_MOST_IMAGES = 100_000
 # Beside the package in a checkout, inside it when installed.
 _SHIPPED = (Path(__file__).parents[1] / "manifests", Path(__file__).parents[2] / "manifests")
 
@@ -95,7 +96,9 @@ def _parse(document: dict[str, Any], origin: str) -> Manifest:
     for entry in reader.tables("classes"):
         classes.append(OshpClass(entry.integer("id", least=0, most=253), entry.text("name"), entry.text("role")))
         entry.wrong_if(classes[-1].role not in ROLES, f"role {shown(classes[-1].role)} is none of {', '.join(ROLES)}")
-    pools = reader.table("pools")
+    pools = {pool: tables.table(pool) for tables in [reader.table("pools")] for pool in POOLS}
+    if sum(map(len, pools.values())) > _MOST_IMAGES:
+        raise OshpError(f"{origin}: more than {_MOST_IMAGES:,} images in its pools; this is not a file of ours")
     manifest = Manifest(
         name=name,
         version=version,
@@ -103,7 +106,7 @@ def _parse(document: dict[str, Any], origin: str) -> Manifest:
         fold=reader.integer("fold", least=1, most=99),
         protocol=reader.table("protocol").everything(),
         classes=tuple(classes),
-        pools={pool: dict(_pool(pools.table(pool))) for pool in POOLS},
+        pools={pool: dict(_pool(table)) for pool, table in pools.items()},
         pairs=_pairs(reader.table("pairs")),
         validation=None if reader.absent("validation") else _pairs(reader.table("validation")),
         made_by=reader.text("made_by", optional=True),
@@ -119,10 +122,10 @@ def _parse(document: dict[str, Any], origin: str) -> Manifest:
 
 
 def _pool(images: Reader) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    for image in images:
+    for image, present in images.class_ids_by_name():
         if not ID_PATTERN.fullmatch(image):
             images.wrong(f"{shown(image)} is no image id")
-        yield image, None if images.absent(image) else images.class_id_list(image)
+        yield image, present
 
 
 def _pairs(reader: Reader) -> Pairs:

@@ -7,7 +7,7 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_zip, read_bounded
@@ -16,6 +16,8 @@ from oshp_bench.files import BOUNDED_ZIP_METHODS, BROKEN_ZIP, open_zip, read_bou
 _MAX_RATIO, _FREE_BYTES = 200, 64 << 20
 # Flags of a member: encrypted, strongly encrypted, encrypted directory.
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
+# Of a member's name in a zip.
+_LONGEST_NAME, _DEEPEST = 300, 8
 
 
 def file_names(path: Path) -> tuple[str, ...]:
@@ -95,31 +97,39 @@ def _in_zip(path: Path) -> Iterator[str]:
         ) from error
     except BROKEN_ZIP as error:
         raise OshpError(f"{path}: neither a folder nor a readable zip ({error}); pack it again") from error
-    problems = []
-    times = Counter(_place(member.filename) for member in members)
-    for member in members:
+    problems = [
+        f"{path}: {member.filename[:80]!r}: a name of {len(member.orig_filename)} characters, or in more than"
+        f" {_DEEPEST} folders; shorten it"
+        for member in members
+        if len(member.orig_filename) > _LONGEST_NAME or member.orig_filename.count("/") > _DEEPEST
+    ]
+    raise_problems(shortened(problems))
+    places = [_place(member.filename) for member in members]
+    times = Counter(places)
+    for member, place in zip(members, places, strict=True):
         # zipfile cuts a name at a zero byte. Other programs may not, so the whole name is checked.
         problem = _member_problem(member, member.orig_filename)
         name = member.filename
         if problem:
             problems.append(f"{path}: {problem}")
-        elif times[_place(name)] > 1:
+        elif times[place] > 1:
             problems.append(
                 f"{path}: {name[:80]}: the name occurs twice, or another differs only in case; pack it again"
             )
-        elif not member.is_dir() and not PurePosixPath(name).name.startswith(".") and not name.startswith("__MACOSX/"):
+        elif not member.is_dir() and not name.rpartition("/")[2].startswith(".") and not name.startswith("__MACOSX/"):
             yield name
     raise_problems(shortened(problems) or _size_problems(path, members))
 
 
 def _place(name: str) -> str:
     """A member's path on a disk that ignores case."""
-    return str(PurePosixPath(name)).casefold()
+    # A PurePosixPath of every member would take as long as zipfile does.
+    place = "/".join(part for part in name.split("/") if part not in ("", ".")).casefold()
+    return f"/{place}" if name.startswith("/") else place
 
 
 def _member_problem(member: zipfile.ZipInfo, name: str) -> str | None:
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or not pure.parts:
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name or not _place(name):
         return f"{name[:80]!r}: the path leads out of the zip; pack it again"
     if not name.isprintable():
         return f"{name[:80]!r}: the name has characters that cannot be printed; rename it"

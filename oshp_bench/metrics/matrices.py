@@ -223,7 +223,7 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
     pairs, size = len(manifest.pairs), len(manifest.class_ids)
     shapes = {"k": (pairs, size, size + 1), "1": (pairs, size, 2)}
     try:
-        with open_zip(path) as archive:
+        with open_zip(path, 16) as archive:
             most = 8 * pairs * size * (size + 1) + (64 << 20)
             for member in archive.infolist():
                 if member.file_size > most or member.compress_type not in BOUNDED_ZIP_METHODS:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from oshp_bench.baselines.backbones.weights import UNREADABLE, check_stored
+from oshp_bench.baselines.backbones.weights import UNREADABLE, load_torch
 from oshp_bench.baselines.settings import as_toml, differences
 from oshp_bench.episodes.pictures import Tile, contact_sheet
 from oshp_bench.errors import OshpError, raise_problems
@@ -88,8 +88,8 @@ class RunFolder:
             return None
         try:
             with open_to_read(self.state) as file:
-                check_stored(self.state, file)
-                state: State = torch.load(file, map_location="cpu", weights_only=True)
+                # Its tables grow with every step.
+                state: State = load_torch(self.state, file, self.state.stat().st_size)
             if state.keys() != _IN_STATE:
                 raise ValueError
             self._rows = {name: state["tables"][name] for name in self._rows}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +20,8 @@ from oshp_bench.errors import OshpError, raise_problems, shortened
 from oshp_bench.files import BROKEN_ZIP, open_to_read, open_zip
 
 MAX_BYTES = 4 << 30
+# The largest network that we read, two of Xception-65, pickles 150 KiB.
+_MOST_PICKLED = 400 << 10
 _ZIP = b"PK\x03\x04"
 # What torch.load raises for a file that is cut off, of another kind, or wants to run code.
 UNREADABLE = (
@@ -49,9 +52,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             # A safetensors file begins with the length of its header, which is JSON.
             safe = file.read(9)[8:] == b"{"
             file.seek(0)
-            if not safe:
-                check_stored(path, file)
-            state = load_file(path) if safe else torch.load(file, map_location="cpu", weights_only=True)
+            state = load_file(path) if safe else load_torch(path, file, _MOST_PICKLED)
     except OSError as error:
         raise OshpError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except (*UNREADABLE, SafetensorError) as error:
@@ -65,26 +66,62 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
-def check_stored(path: Path, file: IO[bytes]) -> None:
-    """Refuses a torch file that is a zip and would inflate; torch itself stores everything as it is.
+def load_torch(path: Path, file: IO[bytes], most: int) -> Any:
+    """Loads a file of torch.save on the CPU, without running code, in time and memory that its size bounds.
 
     Args:
-        file: the same file, opened; it is left at its beginning.
+        file: the same file, opened.
+        most: the most bytes of pickled names and shapes; torch needs microseconds and up to a hundred bytes for each.
 
     Raises:
-        OSError, ValueError, LookupError, RuntimeError: it would inflate, or it is a damaged zip.
+        OSError, or one of UNREADABLE: it would inflate, pickles too much, is damaged or wants to run code.
     """
+    zipped = file.read(4) == _ZIP
+    file.seek(0)
+    if not zipped:
+        # Before version 1.6, torch wrote pickles, then numbers.
+        return torch.load(cast(IO[bytes], _Sparing(file, most)), map_location="cpu", weights_only=True)
     try:
-        if file.read(4) == _ZIP:
-            with open_zip(path) as archive:
-                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                    raise ValueError
-                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-                    raise ValueError
+        with open_zip(path) as archive:
+            members = archive.infolist()
     except BROKEN_ZIP as error:
         raise ValueError from error
-    finally:
-        file.seek(0)
+    # torch stores everything as it is.
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError
+    if any(member.filename.endswith(".pkl") and member.file_size > most for member in members):
+        raise ValueError
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+class _Sparing(io.RawIOBase):
+    """A file of which pickles may read so many bytes; numbers, which torch reads into place, do not count."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file, self._left = file, most
+
+    def read(self, size: int = -1) -> bytes:
+        return self._counted(self._file.read(min(size, self._left + 1) if size >= 0 else self._left + 1))
+
+    def readline(self, size: int | None = -1) -> bytes:  # noqa: ARG002
+        return self._counted(self._file.readline(self._left + 1))
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self._file.readinto(buffer))  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise ValueError
+        return data
 
 
 def _is_plain(tensor: Tensor) -> bool:
