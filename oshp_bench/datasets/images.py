@@ -30,6 +30,7 @@ COARSE[[0, IGNORE]] = 0, IGNORE
 COARSE.flags.writeable = False
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
+_MAX_MATLAB_BYTES = 80 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
 _JPEG = b"\xff\xd8"
 # The start of a frame's segment in a JPEG, and its kinds: baseline, extended, progressive.
@@ -186,7 +187,7 @@ def read_mat_mask(path: Path, variable: str) -> Mask:
         ImageProblem: not such a file, no such variable, not a matrix of labels 0..255.
     """
     try:
-        matrix = read_matrix(_content(path), variable, MAX_PIXELS)
+        matrix = read_matrix(_content(path, _MAX_MATLAB_BYTES), variable, MAX_PIXELS)
     except (ValueError, struct.error, zlib.error) as error:
         raise ImageProblem(f"not a readable MATLAB file ({error})") from error
     if matrix is None:
@@ -268,15 +269,15 @@ def _plain_jpeg_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
     try:
-        data = read_at_most(path, MAX_FILE_BYTES)
+        data = read_at_most(path, most)
     except FileNotFoundError as error:
         raise ImageProblem("does not exist") from error
     except OSError as error:
         raise ImageProblem(f"cannot be read ({error.strerror})") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageProblem(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+    if len(data) > most:
+        raise ImageProblem(f"larger than {most >> 20} MiB")
     return data
 
 
