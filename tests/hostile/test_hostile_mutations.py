@@ -26,6 +26,7 @@ from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.writer import PredictionWriter
 from oshp_bench.errors import OshpError
 from oshp_bench.files import content_digest, parse_json
+from oshp_bench.leaderboard.board_cli import main as board_command
 from oshp_bench.leaderboard.entries import load_entries
 from oshp_bench.manifest import Manifest, load_manifest
 from oshp_bench.manifest.cli import main as manifest_command
@@ -293,3 +294,33 @@ def test_texts(tmp_path: Path) -> None:
     """Values of any kind, in any place of a JSON document."""
     data = b'{"a": [1, "b", {"c": null}], "d": -0.5, "e": {"f": true}}'
     attack(data, tmp_path / "a.json", lambda path: parse_json(path.read_bytes(), str(path)), misspelt)
+
+
+def test_cards_of_checkpoints(manifest: Manifest, tmp_path: Path) -> None:
+    """The card in a checkpoint whose weights fit it."""
+    pytest.importorskip("torch")
+    from network_cases import card_of, save_drawn  # imports torch
+
+    from oshp_bench.baselines.checkpoints import load_checkpoint
+
+    path = save_drawn(tmp_path / "best.safetensors", card_of(manifest))
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    card = header["__metadata__"]["oshp"].encode()
+
+    def change(_: bytes, dice: random.Random) -> bytes:
+        text = misspelt(card, dice).decode(errors="replace")
+        changed = json.dumps({**header, "__metadata__": {"oshp": text}}).encode()
+        return len(changed).to_bytes(8, "little") + changed + data[8 + length :]
+
+    attack(data, path, load_checkpoint, change)
+
+
+@pytest.mark.parametrize("change", [misspelt, with_digest])
+def test_results_on_a_board(tmp_path: Path, change: Change) -> None:
+    """What a person types, with a result that was changed."""
+    content = document()
+    data = json.dumps({**content, "digest": content_digest(content)}).encode()
+    site = tmp_path / "site"
+    attack(data, tmp_path / "result.json", lambda path: command(board_command, "build", path, "-o", site), change)
