@@ -32,4 +32,4 @@ _HOMES = {
     "load_manifest": "manifest",
 }
 __all__ = list(_HOMES)
-__getattr__ = imported_at_first_use(__name__, _HOMES)
+__getattr__, __dir__ = imported_at_first_use(__name__, _HOMES)

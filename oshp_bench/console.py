@@ -120,9 +120,14 @@ def set_option(text: str) -> Callable[[Function], Function]:
     return click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help=text)
 
 
-def way_option(text: str) -> Callable[[Function], Function]:
-    """--way k or 1."""
-    return click.option("--way", type=click.Choice(["k", "1"]), help=text)
+def way_option(text: str, *, both: bool = True) -> Callable[[Function], Function]:
+    """--way k, 1 or both; both is the default and gives None. Without `both`, one way has to be meant."""
+    return click.option(
+        "--way",
+        type=click.Choice(["k", "1", "both"] if both else ["k", "1"]),
+        callback=lambda _context, _option, way: None if way == "both" else way,
+        help=text,
+    )
 
 
 def side_option(default: str) -> Callable[[Function], Function]:

@@ -35,6 +35,19 @@ class CheckFailed(OshpError):
     exit_code = 1
 
 
+class MissingPackage(OshpError):
+    """A package of an extra is not installed.
+
+    Args:
+        what: what needs it, such as "a report".
+        package: the name of the package, or several.
+        extra: the extra of pyproject.toml that brings it.
+    """
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}: run pip install '.[{extra}]' in a clone of oshp-bench")
+
+
 def raise_problems(problems: Iterable[str]) -> None:
     """Raises one OshpError with all problems, if there are any."""
     found = tuple(problems)

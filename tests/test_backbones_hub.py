@@ -157,4 +157,7 @@ def test_without_transformers_the_extra_is_named(folders: dict[str, Path]) -> No
         "except OshpError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{where}: a backbone of the hub needs transformers: pip install 'oshp-bench[hub]'\n"
+    assert (
+        done.stdout
+        == f"{where}: a backbone of the hub needs transformers: run pip install '.[hub]' in a clone of oshp-bench\n"
+    )

@@ -149,7 +149,7 @@ def test_a_board_as_frames(tmp_path: Path, bench: Bench) -> None:
 
 def test_without_pandas_it_says_what_to_install(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(OshpError, match=r"data frames need pandas; run pip install oshp-bench\[frames\]"):
+    with pytest.raises(OshpError, match=r"a data frame needs pandas: run pip install '\.\[frames\]'"):
         result_of(bench, "a", 0).to_dataframe()
 
 

@@ -219,7 +219,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(OshpError) as caught:
         build_backbone("sam-tiny", pretrained=False)
-    assert str(caught.value) == "SAM needs transformers: pip install 'oshp-bench[hub]'"
+    assert str(caught.value) == "SAM needs transformers: run pip install '.[hub]' in a clone of oshp-bench"
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}])

@@ -292,7 +292,7 @@ def test_without_torch_it_says_what_to_install(files: Path, tmp_path: Path, miss
     path = files / "k.safetensors"
     ran = subprocess.run(command(code, path, "-o", tmp_path / "preds"), capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == f"error: {path} needs {missing}: pip install 'oshp-bench[train]'\n"
+    assert ran.stderr == f"error: {path} needs {missing}: run pip install '.[train]' in a clone of oshp-bench\n"
 
 
 @pytest.mark.slow

@@ -294,7 +294,7 @@ def test_a_missing_extra_is_said_before_anything_is_scored(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     output = run(bench, "no-such-folder", "--report", tmp_path / "report.html", code=2)
-    assert output.stderr == "error: a report needs jinja2; run pip install oshp-bench[report]\n"
+    assert output.stderr == "error: a report needs jinja2: run pip install '.[report]' in a clone of oshp-bench\n"
 
 
 def test_pictures_are_small_whatever_they_show(bench: Bench) -> None:

@@ -67,10 +67,11 @@ def options(tiny_spec: Spec, tiny_root: Path, tmp_path_factory: pytest.TempPathF
     return ("--manifest", str(path), "--root", str(tiny_root), *SMALL_OPTIONS)
 
 
-def here(*arguments: str) -> None:
-    """Runs the command in this process."""
+def here(*arguments: str) -> list[str]:
+    """Runs the command in this process; what it says on stderr."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
+    return result.stderr.splitlines()
 
 
 def process(*command: str) -> subprocess.CompletedProcess[str]:
@@ -118,7 +119,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(killed, folder)
-    here(*options, *LONGER, "-o", str(folder))
+    first, *epochs = here(*options, *LONGER, "-o", str(folder))
+    assert first == "goes on after epoch 1"
+    assert [line.split(":")[0] for line in epochs] == ["epoch 2/3", "epoch 3/3"]
     assert_same_run(folder, whole)
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
 
@@ -129,7 +132,10 @@ def test_a_full_disk_keeps_the_last_state(options: tuple[str, ...], whole: Path,
     state = (folder / "last.pt").read_bytes()
     done = process("-c", LIMITED, "FSIZE", str(len(state) // 2), *options, *LONGER, "-o", str(folder))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {folder / 'last.pt'}: File too large; check space and permissions\n"
+    assert done.stderr.splitlines() == [
+        "goes on after epoch 1",
+        f"error: {folder / 'last.pt'}: File too large; check space and permissions",
+    ]
     assert (folder / "last.pt").read_bytes() == state
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".last")]
     here(*options, *LONGER, "-o", str(folder))

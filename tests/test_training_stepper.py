@@ -221,7 +221,7 @@ def test_a_terminal_gets_a_bar_with_the_loss_and_the_time_left(monkeypatch: pyte
     for shown, kind in ((True, Terminal), (False, Terminal), (True, io.StringIO)):
         stderr = kind()
         monkeypatch.setattr(sys, "stderr", stderr)
-        log = StepLog(shown, Progress(0, 1, 0, 10))
+        log = StepLog(shown, Progress(0, 1, 0, 10), 1)
         for step in range(3):
             # The bar is drawn ten times a second at most.
             time.sleep(0.11)
@@ -236,7 +236,7 @@ def test_a_terminal_gets_a_bar_with_the_loss_and_the_time_left(monkeypatch: pyte
 
 @pytest.mark.parametrize(("steps", "ends"), [(6, 6), (20, 20), (21, 11), (150, 19), (1000, 20)])
 def test_rows_are_means_at_most_twenty_an_epoch_and_end_with_it(steps: int, ends: int) -> None:
-    log = StepLog(False, Progress(1, 3, steps, 3 * steps, stage=1))
+    log = StepLog(False, Progress(1, 3, steps, 3 * steps, stage=1), 1)
     rows = []
     for step in range(steps, 3 * steps):
         if step % steps == 0:

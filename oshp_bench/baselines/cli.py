@@ -25,6 +25,7 @@ from oshp_bench.console import (
     set_option,
     side_option,
     version_option,
+    way_option,
 )
 from oshp_bench.errors import OshpError
 
@@ -42,14 +43,7 @@ _HELP = "\n\n".join(
 @manifest_option("  [default: the checkpoint's]")
 @root_option
 @out_option("Folder of the predictions.", required=True)
-@click.option(
-    "--way",
-    "wanted",
-    type=click.Choice(["k", "1", "both"]),
-    default="both",
-    show_default=True,
-    help="A method may be able to parse one of them only.",
-)
+@way_option("Predict one way only; some methods can parse only one.  [default: both]")
 @device_option
 @set_option("Change a setting of a network that only matters at test, such as screening=false.")
 @side_option("as in the network's validation")
@@ -67,7 +61,7 @@ def main(
     manifest: str | None,
     root: Path | None,
     out: Path,
-    wanted: str,
+    way: str | None,
     device: str | None,
     changes: tuple[str, ...],
     side: int | None,
@@ -91,9 +85,9 @@ def main(
     from oshp_bench.files import reserved
     from oshp_bench.manifest import load_manifest, manifest_path
 
-    ways = [way for way in predictor.ways if wanted in (way, "both")]
+    ways = [known for known in predictor.ways if way in (known, None)]
     if not ways:
-        raise OshpError(f"{method} parses {' and '.join(predictor.ways)}-way only; remove --way {wanted}")
+        raise OshpError(f"{method} parses {' and '.join(predictor.ways)}-way only; remove --way {way}")
     contract = load_manifest(manifest)
     check_outputs([out / CARD], [Path(method), manifest_path(manifest)])
     predictor.check(contract)
@@ -109,10 +103,10 @@ def main(
     if any(map(len, todo.values())):
         click.get_current_context().with_resource(reserved(out))
         predict = predictor.build(contract, source)
-        for way, episodes in todo.items():
+        for asked, episodes in todo.items():
             coming = images.ahead(episodes, workers if predictor.about else 0)
-            for episode in progress(coming, f"{way}-way", len(episodes)):
-                writers[way].write(episode, predict(episode))
+            for episode in progress(coming, f"{asked}-way", len(episodes)):
+                writers[asked].write(episode, predict(episode))
     for writer in writers.values():
         writer.finish()
 
@@ -132,9 +126,9 @@ def main(
         }
         echo(json.dumps(result))
         return
-    for way, episodes in todo.items():
+    for asked, episodes in todo.items():
         kept = f" ({total - len(episodes)} of them were there)" if len(episodes) < total else ""
-        echo(f"{writers[way].folder}: {total} {way}-way predictions of {predictor.name}{kept}")
+        echo(f"{writers[asked].folder}: {total} {asked}-way predictions of {predictor.name}{kept}")
     if predictor.summary:
         echo(predictor.summary)
     echo(f"Score them: {shlex.join(score)}")

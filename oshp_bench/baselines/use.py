@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oshp_bench.baselines.registry import METHODS, named
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage, OshpError
 
 if TYPE_CHECKING:
     from oshp_bench.baselines.checkpoints import Checkpoint
@@ -109,7 +109,7 @@ def open_network(text: str, use: Use) -> Checkpoint:
         import safetensors  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
-        raise OshpError(f"{text} needs {error.name}: pip install 'oshp-bench[train]'") from error
+        raise MissingPackage(text, str(error.name), "train") from error
 
     from oshp_bench.baselines.checkpoints import load_checkpoint, untrained
     from oshp_bench.baselines.inference import usable_device

@@ -11,4 +11,4 @@ if TYPE_CHECKING:
 
 _HOMES = {"Augmentation": "augmentation", "Draws": "draws", "TrainingEpisodes": "training_episodes"}
 __all__ = list(_HOMES)
-__getattr__ = imported_at_first_use(__name__, _HOMES)
+__getattr__, __dir__ = imported_at_first_use(__name__, _HOMES)

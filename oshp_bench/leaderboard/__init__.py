@@ -12,4 +12,4 @@ if TYPE_CHECKING:
     from oshp_bench.leaderboard.frames import board_frame as board_frame
 
 __all__ = ["board_frame"]
-__getattr__ = imported_at_first_use(__name__, {"board_frame": "frames"})
+__getattr__, __dir__ = imported_at_first_use(__name__, {"board_frame": "frames"})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from oshp_bench.console import progress
 from oshp_bench.episodes.episodes import WAYS, way_name
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage
 from oshp_bench.files import write_text
 from oshp_bench.leaderboard import tables
 from oshp_bench.leaderboard.entries import Entry
@@ -41,7 +41,7 @@ def write_board(
         OshpError: a package is missing, or matrices are damaged or belong to another result.
     """
     if find_spec("jinja2") is None:
-        raise OshpError("a board needs jinja2; run pip install oshp-bench[report]")
+        raise MissingPackage("a board", "jinja2", "report")
     known = _entries(table for table in standings if table.known)
     with_report = [entry for entry in known if reports and entry.matrices]
     written = _write_reports(with_report, known, manifests, out) if with_report else ()

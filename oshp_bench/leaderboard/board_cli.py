@@ -79,7 +79,7 @@ def build_command(
     "--format", "form", type=click.Choice(["markdown", "latex", "csv"]), default="markdown", show_default=True
 )
 @click.option("--dataset", help="Only this dataset, for example atr.")
-@way_option("Only this way.")
+@way_option("Show one way only.  [default: both]")
 @click.option("--protocol", help="Only this sampling rule, for example official.")
 @click.option("--intervals/--no-intervals", default=True, show_default=True)
 @manifests_option
@@ -125,7 +125,7 @@ def table_command(
 )
 @out_option("The bundle to write.", FILE, required=True)
 @click.option("--title", help="Title of the competition.  [default: made from its datasets]")
-@way_option("Ask for this way only.")
+@way_option("Ask for one way only.  [default: both]")
 @convention_option
 @click.option("--start", type=_DATE, default="2026-01-01", show_default=True, help="When it opens, UTC.")
 @click.option("--end", type=_DATE, default="2099-12-31", show_default=True, help="When it closes, UTC.")

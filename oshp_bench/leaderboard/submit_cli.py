@@ -58,7 +58,7 @@ def template_command() -> None:
 @manifest_option("  Give one for each of PREDICTIONS, in the same order.", "manifests", required=True, multiple=True)
 @click.option("--method", type=FILE, required=True, help="The method's card; oshp-submit template prints one.")
 @out_option("The zip to write.", FILE, required=True)
-@way_option("Pack this way only.")
+@way_option("Pack one way only.  [default: both]")
 @truths_option
 @root_option
 @convention_option

@@ -25,4 +25,4 @@ _HOMES = {
     "shipped_manifests": "store",
 }
 __all__ = list(_HOMES)
-__getattr__ = imported_at_first_use(__name__, _HOMES)
+__getattr__, __dir__ = imported_at_first_use(__name__, _HOMES)

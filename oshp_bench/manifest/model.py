@@ -63,7 +63,7 @@ class Pairs:
         return tuple(dict.fromkeys(self.query))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Manifest:
     """A versioned list of test pairs with everything needed to audit, repeat and score it.
 
@@ -88,6 +88,10 @@ class Manifest:
     pairs: Pairs
     validation: Pairs | None
     made_by: str = ""
+
+    def __repr__(self) -> str:
+        pairs, novel = f"{len(self.pairs):,} pairs", ", ".join(self.names_of("novel"))
+        return f"<Manifest {self.name} {self.version}: {pairs}, {len(self.classes) - 1} classes, novel: {novel}>"
 
     @cached_property
     def names(self) -> Mapping[int, str]:

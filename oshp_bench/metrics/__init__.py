@@ -51,4 +51,4 @@ _HOMES = {
     "score_matrices": "result",
 }
 __all__ = list(_HOMES)
-__getattr__ = imported_at_first_use(__name__, _HOMES)
+__getattr__, __dir__ = imported_at_first_use(__name__, _HOMES)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.errors import MissingPackage, OshpError, raise_problems
 from oshp_bench.files import read_json
 from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.result import RESULT_FORMAT, Result
@@ -35,7 +35,7 @@ def frame(columns: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequen
     try:
         from pandas import DataFrame
     except ModuleNotFoundError as error:
-        raise OshpError("data frames need pandas; run pip install oshp-bench[frames]") from error
+        raise MissingPackage("a data frame", "pandas", "frames") from error
     whole = {name: "Int64" for name in ("seed", "fold") if name in columns}
     return DataFrame(list(rows), columns=list(columns)).astype({**whole, **dict.fromkeys(numbers, "float64")})
 

@@ -7,14 +7,14 @@ page = report_html(result)
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage
 from oshp_bench.lazy import imported_at_first_use
 
 if TYPE_CHECKING:
     from oshp_bench.report.page import report_html as report_html
 
 __all__ = ["check_report_extra", "report_html"]
-__getattr__ = imported_at_first_use(__name__, {"report_html": "page"})
+__getattr__, __dir__ = imported_at_first_use(__name__, {"report_html": "page"})
 
 
 def check_report_extra() -> None:
@@ -25,4 +25,4 @@ def check_report_extra() -> None:
     """
     lacking = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if lacking:
-        raise OshpError(f"a report needs {' and '.join(lacking)}; run pip install oshp-bench[report]")
+        raise MissingPackage("a report", " and ".join(lacking), "report")

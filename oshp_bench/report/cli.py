@@ -144,7 +144,7 @@ class _Missing(click.IntRange):
 @manifest_option(name="manifest_name", required=True)
 @click.option("--truth", type=FILE, help="Truth file.  [default: the one beside the manifest, else built from --root]")
 @click.option("--root", type=DIRECTORY, help="Folder of the dataset, for the truth and for photos.")
-@way_option("Score this way only; its PNGs may be in the folder itself.")
+@way_option("Score one way only; its PNGs may be in the folder itself.  [default: both]")
 @convention_option
 @click.option(
     "--allow-missing",

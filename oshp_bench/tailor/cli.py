@@ -51,7 +51,8 @@ def main(
     Writes OUT/<name>.json, the manifest: classes with their roles, image pools, test pairs;
     and OUT/<name>.truth.zip, the truth of its queries, if the dataset's masks are there.
 
-    NAME is a dataset that comes with the package; for your own, write a spec (docs/own_dataset.md).
+    NAME is atr, lip, cihp, ccp (the only one that can be cloned freely) or demo (the embedded one, which
+    needs no download). For a dataset of your own, write a spec: docs/own_dataset.md.
     """
     from oshp_bench.datasets.labels import load_spec
     from oshp_bench.datasets.sources import find_source

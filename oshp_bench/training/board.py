@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage
 
 # The column that is the horizontal axis of a table; the columns that only say where a row stands are not drawn.
 _AXES = {"metrics": "step", "validation": "epoch"}
@@ -24,7 +24,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise OshpError("--tensorboard needs a package: pip install 'oshp-bench[tensorboard]'") from error
+            raise MissingPackage("--tensorboard", "tensorboard", "tensorboard") from error
         self._folder = folder
         self._new_writer = SummaryWriter
         self._writers: dict[str, Any] = {}

@@ -27,7 +27,7 @@ from oshp_bench.console import (
     version_option,
     way_option,
 )
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage, OshpError
 from oshp_bench.training.settings import PRESETS, read_changes, resolved
 
 _EMBEDDED = "demo_fold1"
@@ -44,7 +44,7 @@ _HELP = "\n\n".join(
 @manifest_option(f"  [default: {_EMBEDDED}, which needs no data]")
 @root_option
 @click.option("--pack", type=FILE, help="Read training images from this file, written by oshp-tailor --pack.")
-@way_option("Train for k-way or 1-way parsing.  [default: the method's usual way]")
+@way_option("Train for k-way or 1-way parsing.  [default: the method's usual way]", both=False)
 @click.option("--method", help=f"What to train; see below.  [default: {REFERENCE}]")
 @click.option(
     "--preset",
@@ -96,7 +96,7 @@ def main(
     try:
         import torch
     except ImportError as error:
-        raise OshpError("training needs torch: pip install 'oshp-bench[train]'") from error
+        raise MissingPackage("training", "torch", "train") from error
 
     from oshp_bench.episodes.training_photos import open_photos
     from oshp_bench.files import reserved

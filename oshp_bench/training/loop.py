@@ -111,7 +111,8 @@ def _train(run: Run) -> Outcome:
             stepper.load_state(saved["stepper"])
             first = saved["epoch"]
         stream = batches(episodes, _places(first, settings, steps, processes), settings.workers, processes.device)
-        log = StepLog(processes.first, Progress(first, settings.epochs, first * steps, settings.epochs * steps, stage))
+        start = Progress(first, settings.epochs, first * steps, settings.epochs * steps, stage)
+        log = StepLog(processes.first, start, network.stages)
         for epoch in range(first, settings.epochs):
             # A function of the epoch, so that a run that goes on meets the same random numbers.
             words = Stream("oshp-train", "torch", settings.seed, stage, epoch, processes.rank).words(1)
@@ -123,7 +124,7 @@ def _train(run: Run) -> Outcome:
                 if row and processes.first:
                     folder.add("metrics", row)
             if processes.first:
-                epilogue.after(stage, epoch, stepper)
+                log.end_epoch(epoch, epilogue.after(stage, epoch, stepper))
         log.close()
     return epilogue.outcome(time.perf_counter() - started)
 
@@ -183,8 +184,8 @@ class _Epilogue:
         if run.settings.validate_every:
             self._pairs = validation_pairs(run.manifest, run.settings.validation_pairs)
 
-    def after(self, stage: int, epoch: int, stepper: Stepper) -> None:
-        """After an epoch of a stage, both counted from 0."""
+    def after(self, stage: int, epoch: int, stepper: Stepper) -> float | None:
+        """After an epoch of a stage, both counted from 0; gives the figure of its validation."""
         settings, folder = self._run.settings, self._run.folder
         done, ends = stage * settings.epochs + epoch + 1, epoch + 1 == settings.epochs
         found = None
@@ -206,6 +207,7 @@ class _Epilogue:
                 "stepper": stepper.state(),
             }
         )
+        return None if found is None else found.figure
 
     def outcome(self, seconds: float) -> Outcome:
         """The end of a run; a method that needs no training is saved as it began."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from oshp_bench.baselines.backbones import HUB, HUB_WIDTH
 from oshp_bench.baselines.backbones.layers import IMAGENET, Level, NeckedBackbone
-from oshp_bench.errors import OshpError, raise_problems, shortened
+from oshp_bench.errors import MissingPackage, OshpError, raise_problems, shortened
 from oshp_bench.files import parse_json, read_bounded
 from oshp_bench.untrusted import shown
 
@@ -205,7 +205,7 @@ def _auto(name: str) -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise OshpError("a backbone of the hub needs transformers: pip install 'oshp-bench[hub]'") from error
+        raise MissingPackage("a backbone of the hub", "transformers", "hub") from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return getattr(transformers, name)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.backbones.weights import load_state, read_state
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage, OshpError
 
 WIDTH, PATCH = 256, 16
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -107,7 +107,7 @@ class Sam(Backbone):
                 SamVisionConfig,
             )
         except ImportError as error:
-            raise OshpError("SAM needs transformers: pip install 'oshp-bench[hub]'") from error
+            raise MissingPackage("SAM", "transformers", "hub") from error
         model = SamModel(
             SamConfig(
                 vision_config=SamVisionConfig(
