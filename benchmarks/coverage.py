@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oshp_bench.metrics.intervals import Resampling, percentile_interval, resampled_figures
-from oshp_bench.metrics.scores import Roles, Statistics, kway_statistics, oneway_statistics
+from oshp_bench.metrics.measures import Roles
+from oshp_bench.metrics.scores import Statistics, kway_statistics, oneway_statistics
 
 CLASSES, SUPPORTS, QUERIES_PER_CLASS = 12, 15, 10
 ROLES = Roles(ids=tuple(range(CLASSES)), base=tuple(range(1, 9)), novel=(9, 10, 11))

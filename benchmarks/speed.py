@@ -27,7 +27,7 @@ from workload import Workload, real_looking_workload
 from oshp_bench.datasets.images import decode, open_image, read_mask
 from oshp_bench.episodes.episodes import way_key
 from oshp_bench.manifest.truth import load_truth
-from oshp_bench.metrics import Resampling, Result, count_predictions, score_matrices
+from oshp_bench.metrics import Resampling, Result, Shapes, count_predictions, score_matrices
 from oshp_bench.metrics.intervals import query_indices, resampled_figures
 from oshp_bench.metrics.scores import Statistics
 from oshp_bench.metrics.scores import statistics as pair_statistics
@@ -43,10 +43,10 @@ def decode_only(work: Workload, kind: str, way: str) -> None:
                 decode(open_image(truth.read(name), ("PNG",)))
 
 
-def score_all(work: Workload, kind: str, way: str | None, jobs: int = 1) -> Result:
+def score_all(work: Workload, kind: str, way: str | None, jobs: int = 1, shapes: Shapes | None = None) -> Result:
     """Everything from the files to the figures, without intervals; of both ways where none is named."""
     truth = load_truth(work.truth, work.manifest)
-    matrices = count_predictions(work.manifest, truth, work.predictions[kind], way=way, jobs=jobs)
+    matrices = count_predictions(work.manifest, truth, work.predictions[kind], way=way, jobs=jobs, shapes=shapes)
     return score_matrices(work.manifest, matrices, resampling=Resampling(0))
 
 
@@ -64,6 +64,19 @@ def scoring_rows(work: Workload) -> Iterator[Row]:
         0,
         "",
     )
+
+
+def shape_rows(work: Workload) -> Iterator[Row]:
+    """Boundaries and parts over plain scoring, of both ways."""
+    few = work.first(330)
+    plain = partial(score_all, few, "real-looking", None)
+    for name, shapes in (
+        ("--boundary", Shapes(boundary=0.005)),
+        ("--parts", Shapes(parts=25)),
+        ("--boundary --parts", Shapes(boundary=0.005, parts=25)),
+    ):
+        measured = ratio(partial(plain, shapes=shapes), plain, rounds=3)
+        yield Row(f"scoring with {name} over scoring", measured, 3, "x")
 
 
 def textbook_rows(work: Workload) -> Iterator[Row]:
@@ -185,6 +198,7 @@ def main() -> None:
         print_rows(
             work.about,
             scoring_rows(work),
+            shape_rows(work),
             textbook_rows(work),
             memory_rows(work),
             iter([scan_row(work)]),

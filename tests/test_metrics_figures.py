@@ -16,7 +16,7 @@ from oshp_bench.datasets.images import ImageProblem, Mask
 from oshp_bench.episodes.episodes import WAYS
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics import Accumulator, Resampling, score_matrices
-from oshp_bench.metrics.figures import FIGURES, parse_figure
+from oshp_bench.metrics.figures import FIGURES, SHAPE_FIGURES, parse_figure
 
 CONVENTIONS = pytest.mark.parametrize("convention", ["default", "official-2023"])
 
@@ -302,6 +302,11 @@ def test_the_page_defines_every_figure_as_the_table_does() -> None:
         if way in kind.ways
     ]
     assert [line for line in page.splitlines() if line.startswith(("| `kway/", "| `1way/"))] == rows
+    shapes = [
+        f"| `WAY/{kind.name}@{kind.setting}{'/ID' if kind.per_class else ''}` | {kind.label} | {kind.formula} |"
+        for kind in SHAPE_FIGURES.values()
+    ]
+    assert [line for line in page.splitlines() if line.startswith("| `WAY/")] == shapes
 
 
 def test_results_hold_the_figures_of_the_table_in_its_order() -> None:
@@ -324,10 +329,20 @@ def test_full_names_are_split_as_they_are_made() -> None:
                 assert parse_figure(kind.full_name(way, class_id)) == (way, kind, class_id)
 
 
+def test_names_with_a_setting_are_split_as_they_are_made() -> None:
+    for kind in SHAPE_FIGURES.values():
+        named = kind.at({"RATIO": "0.005", "N": "25"}[kind.setting])
+        class_id = 16 if kind.per_class else None
+        for way in WAYS:
+            assert parse_figure(named.full_name(way, class_id)) == (way, named, class_id)
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "iou", "kway", "kway/", "kway/iou", "kway/iou/", "kway/iou/a", "kway/iou/-1", "kway/iou/\u0663", "2way/iou/1",
-     "kway/bi_miou", "1way/accuracy/1", "kway/human_miou/1", "kway/unknown"],
+     "kway/bi_miou", "1way/accuracy/1", "kway/human_miou/1", "kway/unknown", "kway/iou@0.005/1", "kway/boundary_iou/1",
+     "kway/boundary_iou@/1", "kway/boundary_iou@1.5/1", "kway/boundary_iou@0.0050/1", "kway/boundary_iou@25/1",
+     "kway/found_parts@0", "kway/found_parts@025", "kway/found_parts@0.005", "kway/found_parts@\u0663"],
 )  # fmt: skip
 def test_what_is_no_figure_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no figure is called"):

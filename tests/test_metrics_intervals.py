@@ -14,7 +14,7 @@ from oshp_bench.datasets.images import Mask
 from oshp_bench.errors import OshpError
 from oshp_bench.metrics import Resampling, Result, compare
 from oshp_bench.metrics.intervals import percentile_interval, query_indices, resampled_figures
-from oshp_bench.metrics.scores import Floats
+from oshp_bench.metrics.measures import Floats
 from oshp_bench.randomness import Stream
 
 ROLES = {0: "background", 1: "base", 2: "novel", 3: "novel"}

@@ -22,7 +22,7 @@ def column_changes(mask: Mask) -> NDArray[np.intp] | None:
 
     None if there are so many that counting pixel by pixel is faster.
     """
-    flat, width = mask.reshape(-1), mask.shape[1]
+    flat, width = np.ascontiguousarray(mask).reshape(-1), mask.shape[1]
     above, below = flat[: max(0, len(flat) - width)], flat[width:]
     whole = len(above) // 8 * 8
     # Eight pixels are one number, and most groups of eight hold no change.

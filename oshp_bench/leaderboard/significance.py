@@ -16,6 +16,7 @@ from oshp_bench.metrics.intervals import Difference, Resampling
 from oshp_bench.metrics.matrices import load_matrices
 from oshp_bench.metrics.result import Figure, Result, compare, score_matrices
 from oshp_bench.metrics.runs import compare_runs, holm, over_runs
+from oshp_bench.metrics.shapes import PLAIN
 
 
 def load_scored(entry: Entry, manifest: Manifest) -> Result:
@@ -92,7 +93,8 @@ def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: l
 
 def _one_way(result: Result, way: Way) -> Result:
     """A result reduced to what the tests need: one way, its figures, and resamples."""
-    matrices = replace(result.matrices, oneway=None) if way == "k" else replace(result.matrices, kway=None)
+    matrices = replace(result.matrices, shapes=PLAIN, beside={})
+    matrices = replace(matrices, oneway=None) if way == "k" else replace(matrices, kway=None)
     figures = {name: result.figures[name] for name in HEADLINE[way]}
     return replace(result, matrices=matrices, figures=figures, resampling=Resampling())
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oshp_bench.metrics.result import compare as compare
     from oshp_bench.metrics.result import score as score
     from oshp_bench.metrics.result import score_matrices as score_matrices
+    from oshp_bench.metrics.shapes import Shapes as Shapes
 
 _HOMES = {
     "CONVENTIONS": "counting",
@@ -49,6 +50,7 @@ _HOMES = {
     "compare": "result",
     "score": "result",
     "score_matrices": "result",
+    "Shapes": "shapes",
 }
 __all__ = list(_HOMES)
 __getattr__, __dir__ = imported_at_first_use(__name__, _HOMES)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,14 +18,17 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.datasets.images import ImageProblem, Mask
+from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.episodes.episodes import way_key
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest
 from oshp_bench.manifest.truth import Truth
+from oshp_bench.metrics.boundary import banded
 from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
+from oshp_bench.metrics.parts import count_parts
 from oshp_bench.metrics.predictions import PredictionSet, illegal_labels, read_prediction
+from oshp_bench.metrics.shapes import BOUNDARY, PARTS, PLAIN, ShapedTruth, Shapes, beside_key, prepare_shapes
 
 DEFAULT = "default"
 OFFICIAL_2023 = "official-2023"
@@ -39,25 +42,33 @@ class PairCounter:
     Attributes:
         class_ids: all class ids, background first.
         removed: labels that the merge removed but a prediction may hold (only in official-2023).
+        shapes: what is counted beside confusion matrices.
     """
 
     class_ids: tuple[int, ...]
     removed: tuple[int, ...]
+    shapes: Shapes = PLAIN
 
     @classmethod
-    def of(cls, manifest: Manifest, convention: str) -> PairCounter:
+    def of(cls, manifest: Manifest, convention: str, shapes: Shapes) -> PairCounter:
         """The counter for the classes of a manifest.
 
         Args:
             convention: "default" or "official-2023".
 
         Raises:
-            OshpError: unknown convention.
+            OshpError: unknown convention, or a package is missing that counting needs.
         """
+        shapes.check_packages()
         if convention not in CONVENTIONS:
             raise OshpError(f"unknown convention {convention!r}; choose one of {', '.join(CONVENTIONS)}")
         removed = sorted(manifest.dataset.removed_labels) if convention == OFFICIAL_2023 else []
-        return cls(manifest.class_ids, tuple(removed))
+        return cls(manifest.class_ids, tuple(removed), shapes)
+
+    def members(self, way: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of all counts of a pair, by their names in a file of matrices: "kway", "kway_boundary" ..."""
+        beside = self.shapes.of_pair(*self.shape(way))
+        return {way_key(way): self.shape(way), **{beside_key(way, kind): shape for kind, shape in beside.items()}}
 
     def shape(self, way: str) -> tuple[int, int]:
         """The shape of a pair's matrix: [C, C + 1] for "k", with a last column for removed labels; [C, 2] for "1"."""
@@ -93,6 +104,28 @@ class PairCounter:
             raise ImageProblem(illegal_labels(label_counts(prediction) > 0, self._legal, way))
         return joint[:size, :-1], largest
 
+    def count_shapes(self, way: str, truth: ShapedTruth, prediction: Mask) -> dict[str, Counts]:
+        """The counts of a pair beside its confusion matrix, by their names in a file of matrices.
+
+        Args:
+            prediction: one that count takes.
+
+        Returns:
+            "boundary": the confusion matrix of truth and prediction, both in their bands and background elsewhere.
+            "parts": int64 [C, 3, 4], see parts.count_parts.
+        """
+        if way == "1":
+            prediction = (prediction > 0).astype(np.uint8)
+        counts: dict[str, Counts] = {}
+        if truth.bands and self.shapes.boundary:
+            # Ignored pixels are edges of both masks, and in no band.
+            bands = truth.without_ignored(banded(truth.without_ignored(prediction, IGNORE), self.shapes.boundary), 0)
+            counts[beside_key(way, BOUNDARY)] = self.count(way, truth.bands, bands)
+        if truth.parts and self.shapes.parts:
+            said = truth.without_ignored(prediction, 0)
+            counts[beside_key(way, PARTS)] = count_parts(truth.parts, said, way, self.shapes.parts, self.class_ids)
+        return counts
+
     @cached_property
     def _kway_columns(self) -> NDArray[np.uint8]:
         """The column of every number: that of its class, then one for removed labels, then one for illegal labels."""
@@ -122,7 +155,7 @@ class QueryCounts:
 
     Attributes:
         pairs: indices of its pairs.
-        counts: way -> int64 [pairs, C, ...]. Meaningless if there are problems.
+        counts: name in a file of matrices -> int64 [pairs, C, ...]. Meaningless if there are problems.
         digests: "kway/0000" -> sha256 of the prediction's file; no entry for a missing one.
         problems: every problem, one per line.
         foregrounds: pair -> the foreground value of its 1-way picture, 0 if it has none.
@@ -152,32 +185,51 @@ class QueryCounter:
         """
         query, pairs = task
         found = QueryCounts(pairs)
+        mask, shaped = self.truth.mask(query), None
         try:
-            truth = prepare_truth(self.truth.mask(query), self.counter.class_ids)
+            truth = prepare_truth(mask, self.counter.class_ids)
         except ValueError as error:
             found.problems.append(f"{self.truth.path}: {query}: {error}; make the truth again with oshp-tailor")
             return found
+        if self.counter.shapes != PLAIN:
+            shaped = prepare_shapes(mask, self.counter.class_ids, self.counter.shapes)
         for way, files in self.predictions.files.items():
-            counts = np.zeros((len(pairs), *self.counter.shape(way)), np.int64)
+            counts = {
+                member: np.zeros((len(pairs), *shape), np.int64) for member, shape in self.counter.members(way).items()
+            }
             for row, pair in enumerate(pairs):
                 name = self.names[pair]
                 if name not in files:
                     # A pair without a prediction counts as all background.
-                    counts[row, :, 0] = truth.row_counts
+                    self._fill(counts, row, way, truth, shaped, np.zeros_like(mask))
                     continue
                 try:
                     data = self.predictions.read(way, name, truth.shape)
                     found.digests[f"{way_key(way)}/{name}"] = hashlib.sha256(data).hexdigest()
                     # The picture gets no name here: it would stay in memory while the next one is decoded.
-                    counts[row], largest = self.counter.count_and_largest(
-                        way, truth, read_prediction(data, truth.shape)
-                    )
+                    largest = self._fill(counts, row, way, truth, shaped, read_prediction(data, truth.shape))
                     if way == "1":
                         found.foregrounds[pair] = largest
                 except ImageProblem as problem:
                     found.problems.append(f"{self.predictions.place(way, name)}: {problem}")
-            found.counts[way] = counts
+            found.counts.update(counts)
         return found
+
+    def _fill(
+        self,
+        counts: Mapping[str, Counts],
+        row: int,
+        way: str,
+        truth: PreparedTruth,
+        shaped: ShapedTruth | None,
+        prediction: Mask,
+    ) -> int:
+        """Counts a prediction into a row of all counts, and returns its largest label."""
+        counts[way_key(way)][row], largest = self.counter.count_and_largest(way, truth, prediction)
+        if shaped:
+            for member, values in self.counter.count_shapes(way, shaped, prediction).items():
+                counts[member][row] = values
+        return largest
 
 
 def count_queries(counter: QueryCounter, queries: Sequence[str], jobs: int) -> Iterator[QueryCounts]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oshp_bench.metrics.scores import Floats, Statistics, figures_of_sums
+from oshp_bench.metrics.measures import Floats
+from oshp_bench.metrics.scores import Statistics, figures_of_sums
 from oshp_bench.randomness import Stream
 
 _BLOCK = 1_000

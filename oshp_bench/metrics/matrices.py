@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tokenize
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from oshp_bench.metrics.confusion import Counts, PreparedTruth, prepare_truth
 from oshp_bench.metrics.counting import CONVENTIONS, DEFAULT, PairCounter, QueryCounter, count_queries
 from oshp_bench.metrics.method_card import MethodCard, method_card, name_problem
 from oshp_bench.metrics.predictions import PredictionSet, open_predictions
+from oshp_bench.metrics.shapes import BESIDE, BOUNDARY, PARTS, PLAIN, Shapes, beside_key, prepare_shapes
 from oshp_bench.metrics.suspicions import suspicions
 from oshp_bench.untrusted import Reader, shown
 
@@ -63,6 +64,8 @@ class Matrices:
         card: the submission's method card, None if the predictions are not part of a submission.
         truth: the digest of the truth's pixels; "" if they were counted from arrays, or by a version before 0.2.
         notes: what looks like a mistake in the predictions, one line each. No figure depends on them.
+        shapes: what was counted beside the confusion matrices.
+        beside: these counts, "kway_boundary" -> int64 [pairs, ...]; PairCounter.count_shapes defines them.
     """
 
     kway: Counts | None
@@ -74,10 +77,16 @@ class Matrices:
     card: MethodCard | None = None
     truth: str = ""
     notes: tuple[str, ...] = ()
+    shapes: Shapes = PLAIN
+    beside: Mapping[str, Counts] = field(default_factory=dict)
 
     def of(self, way: str) -> Counts | None:
         """The matrices of a way, "k" or "1"."""
         return self.kway if way == "k" else self.oneway
+
+    def beside_of(self, way: str, kind: str) -> Counts | None:
+        """What was counted beside the confusion matrices of a way: "boundary" or "parts"."""
+        return self.beside.get(beside_key(way, kind))
 
 
 class Accumulator:
@@ -87,11 +96,14 @@ class Accumulator:
         manifest: the manifest with the classes.
         pairs: the pairs that are scored, for example `manifest.pairs` or `manifest.validation`.
         convention: "default" or "official-2023".
+        shapes: what is counted beside confusion matrices.
     """
 
-    def __init__(self, manifest: Manifest, pairs: Pairs, convention: str = DEFAULT) -> None:
-        self._counter = PairCounter.of(manifest, convention)
-        self._counts: dict[str, dict[int, Counts]] = {way: {} for way in WAYS}
+    def __init__(
+        self, manifest: Manifest, pairs: Pairs, convention: str = DEFAULT, shapes: Shapes | None = None
+    ) -> None:
+        self._counter = PairCounter.of(manifest, convention, shapes or PLAIN)
+        self._counts: dict[str, dict[int, Counts]] = {}
         self._pairs = pairs
 
     def add(self, way: str, pair: int, truth: PreparedTruth | Mask, prediction: Mask) -> None:
@@ -110,7 +122,12 @@ class Accumulator:
         """
         if not isinstance(truth, PreparedTruth):
             truth = prepare_truth(truth, self._counter.class_ids)
-        self._counts[way][pair] = self._counter.count(way, truth, prediction)
+        counts = {way_key(way): self._counter.count(way, truth, prediction)}
+        if self._counter.shapes != PLAIN:
+            shaped = prepare_shapes(truth.mask, self._counter.class_ids, self._counter.shapes)
+            counts |= self._counter.count_shapes(way, shaped, prediction)
+        for member, values in counts.items():
+            self._counts.setdefault(member, {})[pair] = values
 
     def matrices(self, stride4_classes: Mapping[str, tuple[int, ...]] | None = None) -> Matrices:
         """The matrices of all pairs. A way without any counted pair is None.
@@ -121,12 +138,13 @@ class Accumulator:
         Raises:
             OshpError: only some pairs of a way were counted.
         """
-        stacked: dict[str, Counts | None] = {}
-        for way, counts in self._counts.items():
-            if counts and counts.keys() != set(range(len(self._pairs))):
-                raise OshpError(f"{way_key(way)}: {len(counts)} of {len(self._pairs)} pairs were counted; count all")
-            stacked[way] = np.stack([counts[pair] for pair in range(len(self._pairs))]) if counts else None
-        return Matrices(stacked["k"], stacked["1"], stride4_classes or {}, {}, "")
+        stacked: dict[str, Counts] = {}
+        for member, counts in self._counts.items():
+            if counts.keys() != set(range(len(self._pairs))):
+                raise OshpError(f"{member}: {len(counts)} of {len(self._pairs)} pairs were counted; count all")
+            stacked[member] = np.stack([counts[pair] for pair in range(len(self._pairs))])
+        kway, oneway = (stacked.pop(way_key(way), None) for way in WAYS)
+        return Matrices(kway, oneway, stride4_classes or {}, {}, "", shapes=self._counter.shapes, beside=stacked)
 
 
 def count_predictions(
@@ -136,6 +154,7 @@ def count_predictions(
     *,
     way: str | None = None,
     convention: str = DEFAULT,
+    shapes: Shapes | None = None,
     allow_missing: bool | int = False,
     jobs: int = 1,
 ) -> Matrices:
@@ -143,6 +162,7 @@ def count_predictions(
 
     Args:
         way: "k", "1", or None for every way that is there.
+        shapes: what is counted beside confusion matrices.
         allow_missing: counts missing predictions as all background instead of refusing the set: so many of a way, with
             True up to a tenth of the pairs.
         jobs: number of processes. It does not change the result.
@@ -163,8 +183,12 @@ def count_predictions(
                 f"{folder}: {len(lacking)} of {len(names)} predictions are missing, more than {allowed}; to count them"
                 f" as all background, give --allow-missing {len(lacking)}"
             )
-    counter = PairCounter.of(manifest, convention)
-    counts = {way: np.zeros((len(names), *counter.shape(way)), np.int64) for way in predictions.files}
+    counter = PairCounter.of(manifest, convention, shapes or PLAIN)
+    counts = {
+        member: np.zeros((len(names), *shape), np.int64)
+        for found in predictions.files
+        for member, shape in counter.members(found).items()
+    }
     digests: dict[str, str] = {}
     foregrounds: dict[int, int] = {}
     broken: list[str] = []
@@ -173,22 +197,25 @@ def count_predictions(
         broken.extend(part.problems)
         digests.update(part.digests)
         foregrounds.update(part.foregrounds)
-        for counted_way, values in part.counts.items():
-            counts[counted_way][list(part.pairs)] = values
+        for member, values in part.counts.items():
+            counts[member][list(part.pairs)] = values
     # Queries come in any order when several processes count.
     problems.extend([*sorted(broken), *_foreign(predictions, digests)])
     if problems:
         raise OshpError(*shortened(problems))
+    kway, oneway = (counts.pop(way_key(way), None) for way in WAYS)
     return Matrices(
-        kway=counts.get("k"),
-        oneway=counts.get("1"),
+        kway=kway,
+        oneway=oneway,
         stride4_classes=truth.stride4_classes,
         missing={way: lacking for way, lacking in missing.items() if lacking},
         digest=content_digest(digests),
         method=predictions.card.get("method") or "",
         card=predictions.method,
         truth=truth.digest,
-        notes=(*predictions.notes, *suspicions(manifest, counts.get("k"), counts.get("1"), foregrounds)),
+        notes=(*predictions.notes, *suspicions(manifest, kway, oneway, foregrounds)),
+        shapes=counter.shapes,
+        beside=counts,
     )
 
 
@@ -207,8 +234,10 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
         "missing": {way: list(names) for way, names in matrices.missing.items()},
         "stride4_classes": {support: list(classes) for support, classes in matrices.stride4_classes.items()},
         "class_ids": list(manifest.class_ids),
+        **matrices.shapes.to_json(),
     }
     arrays = {way_key(way): counts for way in WAYS if (counts := matrices.of(way)) is not None}
+    arrays.update(matrices.beside)
     text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     with written_whole(path) as file:
         np.savez(file, allow_pickle=False, about=text, **arrays)
@@ -221,7 +250,6 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
         OshpError: not a matrices file, or a file for another manifest.
     """
     pairs, size = len(manifest.pairs), len(manifest.class_ids)
-    shapes = {"k": (pairs, size, size + 1), "1": (pairs, size, 2)}
     try:
         with open_zip(path, 16) as archive:
             most = 8 * pairs * size * (size + 1) + (64 << 20)
@@ -232,7 +260,11 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
                     )
         with np.load(path, allow_pickle=False) as content:
             about = parse_json(bytes(content["about"]), str(path))
-            arrays = {way: content[way_key(way)] for way in WAYS if way_key(way) in content}
+            shapes = _shapes(about)
+            counter = PairCounter(manifest.class_ids, (), shapes)
+            ways = [way for way in WAYS if way_key(way) in content]
+            wanted = {member: shape for way in ways for member, shape in counter.members(way).items()}
+            arrays = {name: content[name] for name in wanted}
         if about["format"] != _FORMAT:
             raise ValueError(f'its "format" is not "{_FORMAT}"')
         if about["test_digest"] != manifest.test_digest:
@@ -240,15 +272,13 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
                 f"{path}: these are matrices of {shown(about['manifest'])}, not of {manifest.name} {manifest.version}"
                 " (their test_digests differ); give its own manifest"
             )
-        for way, counts in arrays.items():
-            if counts.dtype != np.int64 or counts.shape != shapes[way] or not _are_pixels(counts):
-                raise ValueError(f"{way_key(way)} is not int64 {shapes[way]} of pixel counts")
-        rows = {way: counts.sum(axis=2) for way, counts in arrays.items()}
+        for name, counts in arrays.items():
+            shape = (pairs, *wanted[name])
+            if counts.dtype != np.int64 or counts.shape != shape or not _are_pixels(counts):
+                raise ValueError(f"{name} is not int64 {shape} of pixel counts")
         first_of: dict[str, int] = {}
         first = [first_of.setdefault(query, pair) for pair, query in enumerate(manifest.pairs.query)]
-        unlike = len({sums.tobytes() for sums in rows.values()}) > 1
-        if unlike or any((sums != sums[first]).any() for sums in rows.values()):
-            raise ValueError("pairs of one query have different numbers of true pixels")
+        _check_truths(arrays, ways, first)
         if about["convention"] not in CONVENTIONS:
             raise ValueError(f"unknown convention {shown(about['convention'])}")
         missing = {way: tuple(names) for way, names in about["missing"].items()}
@@ -256,21 +286,52 @@ def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
             raise ValueError("the names of missing predictions are not names of pairs")
         if problem := name_problem(about["method"]):
             raise ValueError(f"method {problem}")
+        kway, oneway = (arrays.pop(way_key(way), None) for way in WAYS)
         matrices = Matrices(
-            kway=arrays.get("k"),
-            oneway=arrays.get("1"),
+            kway=kway,
+            oneway=oneway,
             stride4_classes={str(key): tuple(map(int, classes)) for key, classes in about["stride4_classes"].items()},
             missing=missing,
             digest=str(about["predictions"]),
             method=about["method"] or "",
             card=_card(about, path),
             truth=_truth(about, manifest, path),
-            notes=tuple(suspicions(manifest, arrays.get("k"), arrays.get("1"), {})),
+            notes=tuple(suspicions(manifest, kway, oneway, {})),
+            shapes=shapes,
+            beside=arrays,
         )
     except _BROKEN_NPZ as error:
         why = " ".join(str(error).split())[:200]
         raise OshpError(f"{path}: not a readable matrices file ({why}); score the predictions again") from error
     return matrices, about["convention"]
+
+
+def _shapes(about: Mapping[str, Any]) -> Shapes:
+    try:
+        return Shapes(**{name: about[name] for name in (BOUNDARY, PARTS) if name in about})
+    except OshpError as error:
+        raise ValueError(error.problems[0]) from error
+
+
+def _check_truths(arrays: Mapping[str, Counts], ways: Sequence[str], first: Sequence[int]) -> None:
+    """Checks that counts agree about the truth, which pairs of one query share in both ways.
+
+    Args:
+        first: the first pair with the query of every pair.
+
+    Raises:
+        ValueError: they do not.
+    """
+    pixels = [arrays[way_key(way)].sum(axis=2) for way in ways]
+    of_kind = {kind: [arrays[key] for way in ways if (key := beside_key(way, kind)) in arrays] for kind in BESIDE}
+    bands = [counts.sum(axis=2) for counts in of_kind[BOUNDARY]]
+    for truths in (pixels, bands, [counts[..., 0] for counts in of_kind[PARTS]]):
+        if len({truth.tobytes() for truth in truths}) > 1 or any((truth != truth[first]).any() for truth in truths):
+            raise ValueError("pairs of one query have different numbers of true pixels or parts")
+    if any((band[:, 1:] > whole[:, 1:]).any() for band, whole in zip(bands, pixels, strict=False)):
+        raise ValueError("a band holds more pixels than its class")
+    if any((counts[..., 1::2] > counts[..., ::2]).any() for counts in of_kind[PARTS]):
+        raise ValueError("more parts are found than there are")
 
 
 def _card(about: dict[str, Any], path: Path) -> MethodCard | None:

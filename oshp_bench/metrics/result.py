@@ -30,6 +30,7 @@ from oshp_bench.metrics.intervals import (
 )
 from oshp_bench.metrics.matrices import Matrices, count_predictions
 from oshp_bench.metrics.scores import Statistics, statistics
+from oshp_bench.metrics.shapes import Shapes
 from oshp_bench.version import __version__
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Result:
         return (
             f"{self.manifest.name}-{self.manifest.version}|test:{self.manifest.test_digest[7:19]}"
             f"|truth:{self.matrices.truth[7:19] or 'unknown'}|ways:{ways}|convention:{self.convention}|bootstrap:{boot}"
-            f"|oshp-bench-{__version__}"
+            f"{self.matrices.shapes.signature}|oshp-bench-{__version__}"
         )
 
     @property
@@ -147,6 +148,7 @@ class Result:
                 "level": self.resampling.level,
                 "resamples": self.resampling.resamples,
                 "seed": self.resampling.seed,
+                **self.matrices.shapes.to_json(),
             },
             "classes": [
                 {"id": oshp_class.id, "name": oshp_class.name, "role": oshp_class.role}
@@ -166,6 +168,7 @@ def score(
     *,
     way: str | None = None,
     convention: str = DEFAULT,
+    shapes: Shapes | None = None,
     resampling: Resampling | None = None,
     allow_missing: bool | int = False,
     jobs: int = 1,
@@ -177,6 +180,7 @@ def score(
         truth: the manifest's truth file.
         way: "k", "1", or None for every way that is there.
         convention: "default" or "official-2023" (docs/metrics.md).
+        shapes: asks for figures of boundaries and parts, `Shapes(boundary=0.005, parts=25)`; None for none.
         resampling: how intervals are made; None for the defaults, `Resampling(resamples=0)` for no intervals.
         allow_missing: counts missing predictions as all background instead of refusing the set: so many of a way, with
             True up to a tenth of the pairs.
@@ -191,6 +195,7 @@ def score(
         Path(predictions),
         way=way,
         convention=convention,
+        shapes=shapes,
         allow_missing=allow_missing,
         jobs=jobs,
     )
@@ -232,7 +237,7 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
     """The paired differences of two results (second minus first), for the ways that both have.
 
     Raises:
-        OshpError: the results have different pairs, truths or conventions, or no way in common.
+        OshpError: the results have different pairs, truths, conventions, boundaries or parts, or no way in common.
     """
     alike = (first.manifest.test_digest, first.pairs, first.convention) == (
         second.manifest.test_digest,
@@ -244,6 +249,11 @@ def compare(first: Result, second: Result) -> dict[str, Difference]:
         raise OshpError(
             f"these results cannot be compared, since they were scored on different truths: {first.signature} and"
             f" {second.signature}"
+        )
+    if first.matrices.shapes != second.matrices.shapes:
+        raise OshpError(
+            "these results cannot be compared, since different boundaries or parts were counted:"
+            f" {first.signature} and {second.signature}; give --from-matrices of equal options, or the predictions"
         )
     if not alike or not any(sums.way in ways for sums in first.per_pair):
         raise OshpError(f"these results cannot be compared: {first.signature} and {second.signature}")

@@ -15,8 +15,8 @@ import numpy as np
 
 from oshp_bench.metrics.figures import parse_figure
 from oshp_bench.metrics.intervals import Difference, Resampling, query_indices, resampled_figures
+from oshp_bench.metrics.measures import Floats
 from oshp_bench.metrics.result import Figure, Result
-from oshp_bench.metrics.scores import Floats
 
 
 @dataclass(frozen=True)

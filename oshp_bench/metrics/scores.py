@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,21 @@ from oshp_bench.errors import OshpError
 from oshp_bench.manifest import Manifest, Pairs
 from oshp_bench.metrics.confusion import Counts
 from oshp_bench.metrics.counting import OFFICIAL_2023
-from oshp_bench.metrics.figures import FIGURES, ClassGroup, parse_figure
+from oshp_bench.metrics.figures import FIGURES, full_name, parse_figure
 from oshp_bench.metrics.matrices import Matrices
+from oshp_bench.metrics.measures import (
+    Floats,
+    Measure,
+    NamedMeasure,
+    Roles,
+    first_column,
+    mean_of_columns,
+    one_column,
+    ratio,
+)
+from oshp_bench.metrics.shape_scores import shape_columns, shape_figures
+from oshp_bench.metrics.shapes import PLAIN, Shapes
 
-Floats = NDArray[np.float64]
 # The official-2023 convention computes Bi-mIoU from every tenth pair in list order.
 _OFFICIAL_BI_STEP = 10
 _GROUP_MEANS = (
@@ -36,34 +48,6 @@ _GROUP_MEANS = (
 
 
 @dataclass(frozen=True)
-class Roles:
-    """The class ids of a manifest, and the positions of base and novel classes among them."""
-
-    ids: tuple[int, ...]
-    base: tuple[int, ...]
-    novel: tuple[int, ...]
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Roles:
-        """The roles of a manifest's classes."""
-        place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
-        base, novel = (tuple(place[class_id] for class_id in manifest.ids_of(role)) for role in ("base", "novel"))
-        return cls(manifest.class_ids, base, novel)
-
-    def positions(self, group: ClassGroup) -> tuple[int, ...]:
-        """The positions of a group of classes."""
-        every = tuple(range(len(self.ids)))
-        groups: dict[ClassGroup, tuple[int, ...]] = {
-            "all": every,
-            "foreground": every[1:],
-            "novel": self.novel,
-            "base": self.base,
-            "base and background": (0, *self.base),
-        }
-        return groups[group]
-
-
-@dataclass(frozen=True)
 class Statistics:
     """Additive statistics of pairs or queries.
 
@@ -71,12 +55,14 @@ class Statistics:
         way: "k" or "1".
         values: float64 [pairs or queries, columns]. Counts are whole numbers below 2^53.
         columns: name -> its columns.
+        shapes: what was counted beside confusion matrices.
     """
 
     way: str
     roles: Roles
     values: Floats
     columns: Mapping[str, slice]
+    shapes: Shapes = PLAIN
 
     def by_query(self, query: NDArray[np.intp]) -> Statistics:
         """Sums over the pairs of every query: values [queries, columns].
@@ -86,7 +72,7 @@ class Statistics:
         """
         summed = np.zeros((int(query.max(initial=-1)) + 1, self.values.shape[1]))
         np.add.at(summed, query, self.values)
-        return Statistics(self.way, self.roles, summed, self.columns)
+        return Statistics(self.way, self.roles, summed, self.columns, self.shapes)
 
     def queries_behind(self, figure: str) -> int:
         """The number of rows (queries) that hold a pixel of the classes that a figure is about.
@@ -126,31 +112,17 @@ class Statistics:
         }
 
 
-@dataclass(frozen=True)
-class Measure:
-    """The values [sums] of a figure, floats or fractions, and where they are valid (not 0/0)."""
-
-    value: NDArray[Any]
-    valid: NDArray[np.bool_]
-
-    def floats(self) -> Floats:
-        """The values as floats: float64 [sums], NaN where they are not valid."""
-        return np.where(self.valid, self.value, np.nan).astype(np.float64)
-
-
-# A figure's name in FIGURES, its class id (None if it is not about one class), and its values.
-_NamedMeasure = tuple[str, int | None, Measure]
-
-
 def statistics(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Iterator[Statistics]:
     """The per-pair statistics of every way that was counted."""
     roles = Roles.of(manifest)
     if matrices.kway is not None:
-        yield kway_statistics(folded(matrices, manifest, pairs, convention), roles)
+        shown = _in_support(matrices, manifest, pairs, convention)
+        yield kway_statistics(_fold(matrices.kway, shown), roles, shape_columns(matrices, "k", shown), matrices.shapes)
     if matrices.oneway is not None:
         target = np.array([roles.ids.index(class_id) for class_id in pairs.target], np.intp)
         step = _OFFICIAL_BI_STEP if convention == OFFICIAL_2023 else 1
-        yield oneway_statistics(matrices.oneway, target, roles, bi_step=step)
+        beside = shape_columns(matrices, "1", np.arange(len(roles.ids)) == target[:, None])
+        yield oneway_statistics(matrices.oneway, target, roles, beside, matrices.shapes, bi_step=step)
 
 
 def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure]:
@@ -162,7 +134,9 @@ def figures_of_sums(layout: Statistics, sums: NDArray[Any]) -> dict[str, Measure
     """
     of = {name: sums[:, columns] for name, columns in layout.columns.items()}
     figures = _kway_figures(of, layout.roles) if layout.way == "k" else _oneway_figures(of, layout.roles)
-    return {FIGURES[name].full_name(layout.way, class_id): measure for name, class_id, measure in figures}
+    truth = of["row"] if layout.way == "k" else of["hit"] + of["missed"]
+    figures = chain(figures, shape_figures(of, truth, layout.roles, layout.shapes))
+    return {full_name(layout.way, name, class_id): measure for name, class_id, measure in figures}
 
 
 def folded(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> Counts:
@@ -171,13 +145,22 @@ def folded(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str
     In this truth every class outside the pair's C_s is background.
     """
     assert matrices.kway is not None
+    return _fold(matrices.kway, _in_support(matrices, manifest, pairs, convention))
+
+
+def _in_support(matrices: Matrices, manifest: Manifest, pairs: Pairs, convention: str) -> NDArray[np.bool_]:
+    """Whether a class is background or in the pair's C_s: bool [pairs, C]."""
     place = {class_id: index for index, class_id in enumerate(manifest.class_ids)}
-    in_support = np.zeros(matrices.kway.shape[:2], np.bool_)
-    in_support[:, 0] = True
+    shown = np.zeros((len(pairs), len(place)), np.bool_)
+    shown[:, 0] = True
     for pair, classes in enumerate(_support_classes(matrices, pairs, convention)):
-        in_support[pair, [place[class_id] for class_id in classes if class_id in place]] = True
-    counts = np.where(in_support[..., None], matrices.kway, 0)
-    counts[:, 0] += (matrices.kway - counts).sum(axis=1)
+        shown[pair, [place[class_id] for class_id in classes if class_id in place]] = True
+    return shown
+
+
+def _fold(kway: Counts, shown: NDArray[np.bool_]) -> Counts:
+    counts = np.where(shown[..., None], kway, 0)
+    counts[:, 0] += (kway - counts).sum(axis=1)
     return counts
 
 
@@ -193,18 +176,22 @@ def _support_classes(matrices: Matrices, pairs: Pairs, convention: str) -> Itera
     return (matrices.stride4_classes[support] for support in pairs.support)
 
 
-def kway_statistics(counts: Counts, roles: Roles) -> Statistics:
+def kway_statistics(
+    counts: Counts, roles: Roles, beside: Mapping[str, NDArray[Any]] | None = None, shapes: Shapes = PLAIN
+) -> Statistics:
     """The statistics of k-way pairs.
 
     Args:
         counts: int64 [pairs, C, C + 1] with the truth of the episode; see folded.
+        beside: columns of bands and parts; see shape_scores.shape_columns.
+        shapes: what was counted beside confusion matrices.
     """
     size = len(roles.ids)
     hit = np.einsum("pcc->pc", counts[:, :, :size])
     row = counts.sum(axis=2)
     predicted = counts[:, :, :size].sum(axis=1)
-    iou = _ratio(hit.astype(np.float64), row + predicted - hit)
-    accuracy = _ratio(hit.sum(axis=1, keepdims=True).astype(np.float64), row.sum(axis=1, keepdims=True))
+    iou = ratio(hit.astype(np.float64), row + predicted - hit)
+    accuracy = ratio(hit.sum(axis=1, keepdims=True).astype(np.float64), row.sum(axis=1, keepdims=True))
     return _joined(
         "k",
         roles,
@@ -213,31 +200,42 @@ def kway_statistics(counts: Counts, roles: Roles) -> Statistics:
             "row": row,
             "predicted": predicted,
             **{
-                name: _episode(_mean(iou, roles.positions(FIGURES[name].classes)))
+                name: _episode(mean_of_columns(iou, roles.positions(FIGURES[name].classes)))
                 for name in ("episode_human_miou", "episode_human_miou_without_background", "episode_novel_miou")
             },
             "episode_accuracy": _episode(Measure(accuracy.value[:, 0], accuracy.valid[:, 0])),
+            **(beside or {}),
         },
+        shapes,
     )
 
 
-def _kway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_NamedMeasure]:
-    iou = _ratio(of["hit"], of["row"] + of["predicted"] - of["hit"])
-    accuracy = _ratio(of["hit"], of["row"])
+def _kway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[NamedMeasure]:
+    iou = ratio(of["hit"], of["row"] + of["predicted"] - of["hit"])
+    accuracy = ratio(of["hit"], of["row"])
     yield from _group_means(iou, roles)
-    yield "overall_accuracy", None, _first(_ratio(_total(of["hit"]), _total(of["row"])))
-    yield "mean_accuracy", None, _mean(accuracy, range(len(roles.ids)))
+    yield "overall_accuracy", None, first_column(ratio(_total(of["hit"]), _total(of["row"])))
+    yield "mean_accuracy", None, mean_of_columns(accuracy, range(len(roles.ids)))
     yield from _episode_means(of)
     yield from _by_class("iou", iou, roles)
     yield from _by_class("accuracy", accuracy, roles)
 
 
-def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *, bi_step: int) -> Statistics:
+def oneway_statistics(
+    counts: Counts,
+    target: NDArray[np.intp],
+    roles: Roles,
+    beside: Mapping[str, NDArray[Any]] | None = None,
+    shapes: Shapes = PLAIN,
+    *,
+    bi_step: int,
+) -> Statistics:
     """The statistics of 1-way pairs.
 
     Args:
         counts: int64 [pairs, C, 2].
         target: intp [pairs], the position of every pair's class in roles.ids.
+        beside, shapes: as in kway_statistics.
         bi_step: Bi-mIoU uses every bi_step-th pair.
     """
     pair = np.arange(len(target))
@@ -246,8 +244,8 @@ def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *,
     cells = {"hit": hit, "missed": missed, "wrong": wrong, "left": left}
     one_hot = (np.arange(len(roles.ids)) == target[:, None]).astype(np.int64)
     in_bi = pair % bi_step == 0
-    foreground = _ratio(hit.astype(np.float64), hit + missed + wrong)
-    background = _ratio(left.astype(np.float64), left + missed + wrong)
+    foreground = ratio(hit.astype(np.float64), hit + missed + wrong)
+    background = ratio(left.astype(np.float64), left + missed + wrong)
     both = Measure(
         np.stack([background.value, foreground.value], axis=1), np.stack([background.valid, foreground.valid], axis=1)
     )
@@ -257,16 +255,18 @@ def oneway_statistics(counts: Counts, target: NDArray[np.intp], roles: Roles, *,
         {
             **{name: one_hot * cell[:, None] for name, cell in cells.items()},
             **{f"bi_{name}": (cell * in_bi)[:, None] for name, cell in cells.items()},
-            "episode_bi_miou": _episode(_mean(both, range(2))),
+            "episode_bi_miou": _episode(mean_of_columns(both, range(2))),
             "episode_iou": _episode(foreground),
+            **(beside or {}),
         },
+        shapes,
     )
 
 
-def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_NamedMeasure]:
+def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[NamedMeasure]:
     error = of["missed"] + of["wrong"]
-    foreground = _ratio(of["hit"], of["hit"] + error)
-    background = _mean(_ratio(of["left"], of["left"] + error), roles.positions("foreground"))
+    foreground = ratio(of["hit"], of["hit"] + error)
+    background = mean_of_columns(ratio(of["left"], of["left"] + error), roles.positions("foreground"))
     # The background entry takes the place of class 0.
     iou = Measure(
         np.concatenate([background.value[:, None], foreground.value[:, 1:]], axis=1),
@@ -274,37 +274,37 @@ def _oneway_figures(of: Mapping[str, NDArray[Any]], roles: Roles) -> Iterator[_N
     )
     yield from _group_means(iou, roles)
     bi_error = of["bi_missed"] + of["bi_wrong"]
-    left, hit = (_ratio(of[name], of[name] + bi_error) for name in ("bi_left", "bi_hit"))
+    left, hit = (ratio(of[name], of[name] + bi_error) for name in ("bi_left", "bi_hit"))
     both = Measure(np.concatenate([left.value, hit.value], axis=1), np.concatenate([left.valid, hit.valid], axis=1))
-    yield "bi_miou", None, _mean(both, range(2))
+    yield "bi_miou", None, mean_of_columns(both, range(2))
     right = _total(of["hit"]) + _total(of["left"])
-    yield "overall_accuracy", None, _first(_ratio(right, right + _total(error)))
+    yield "overall_accuracy", None, first_column(ratio(right, right + _total(error)))
     yield from _episode_means(of)
     yield from _by_class("iou", iou, roles)
 
 
-def _by_class(name: str, measure: Measure, roles: Roles) -> Iterator[_NamedMeasure]:
+def _by_class(name: str, measure: Measure, roles: Roles) -> Iterator[NamedMeasure]:
     for index, class_id in enumerate(roles.ids):
-        yield name, class_id, _column(measure, index)
+        yield name, class_id, one_column(measure, index)
 
 
-def _group_means(iou: Measure, roles: Roles) -> Iterator[_NamedMeasure]:
+def _group_means(iou: Measure, roles: Roles) -> Iterator[NamedMeasure]:
     for name in _GROUP_MEANS:
-        yield name, None, _mean(iou, roles.positions(FIGURES[name].classes))
+        yield name, None, mean_of_columns(iou, roles.positions(FIGURES[name].classes))
 
 
-def _episode_means(of: Mapping[str, NDArray[Any]]) -> Iterator[_NamedMeasure]:
+def _episode_means(of: Mapping[str, NDArray[Any]]) -> Iterator[NamedMeasure]:
     for name, columns in of.items():
         if name in FIGURES:
-            yield name, None, _first(_ratio(columns[:, :1], columns[:, 1:]))
+            yield name, None, first_column(ratio(columns[:, :1], columns[:, 1:]))
 
 
-def _joined(way: str, roles: Roles, parts: Mapping[str, NDArray[Any]]) -> Statistics:
+def _joined(way: str, roles: Roles, parts: Mapping[str, NDArray[Any]], shapes: Shapes) -> Statistics:
     columns, start = {}, 0
     for name, part in parts.items():
         columns[name] = slice(start, start + part.shape[1])
         start += part.shape[1]
-    return Statistics(way, roles, np.concatenate(list(parts.values()), axis=1).astype(np.float64), columns)
+    return Statistics(way, roles, np.concatenate(list(parts.values()), axis=1).astype(np.float64), columns, shapes)
 
 
 def _episode(measure: Measure) -> Floats:
@@ -312,29 +312,6 @@ def _episode(measure: Measure) -> Floats:
     return np.stack([np.where(measure.valid, measure.value, 0), measure.valid], axis=1).astype(np.float64)
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Measure:
-    valid = np.asarray(whole != 0, np.bool_)
-    return Measure(part / np.where(valid, whole, 1), valid)
-
-
-def _mean(measure: Measure, columns: Iterable[int]) -> Measure:
-    """The mean over valid columns. They are added in order, so that every machine gives the same sum."""
-    total, count = measure.value[:, 0] * 0, measure.value[:, 0] * 0
-    for column in columns:
-        valid = measure.valid[:, column]
-        total = total + np.where(valid, measure.value[:, column], 0)
-        count = count + valid
-    return _ratio(total, count)
-
-
 def _total(columns: NDArray[Any]) -> NDArray[Any]:
     total: NDArray[Any] = columns.sum(axis=1, keepdims=True)
     return total
-
-
-def _column(measure: Measure, index: int) -> Measure:
-    return Measure(measure.value[:, index], measure.valid[:, index])
-
-
-def _first(measure: Measure) -> Measure:
-    return _column(measure, 0)

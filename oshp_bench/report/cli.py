@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from oshp_bench.metrics.intervals import Difference, Resampling
     from oshp_bench.metrics.result import Result
     from oshp_bench.metrics.result_file import AnyResult
+    from oshp_bench.metrics.shapes import Shapes
     from oshp_bench.report.examples import Gallery
 
 FORMATS = ("table", "json", "csv", "latex", "markdown")
@@ -52,6 +53,7 @@ class _Request:
     convention: str
     allow_missing: bool | int
     jobs: int
+    shapes: Shapes
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -91,12 +93,16 @@ class _Request:
         """The result of a prediction set or a matrices file (.npz), and timings of the run."""
         from oshp_bench.metrics.matrices import count_predictions, load_matrices
         from oshp_bench.metrics.result import score_matrices
+        from oshp_bench.metrics.shapes import Shapes
 
         started = time.perf_counter()
         if path.suffix == ".npz":
             matrices, counted_as = load_matrices(path, self.manifest)
             if counted_as != self.convention:
                 raise OshpError(f"{path}: counted in the convention {counted_as}; give --convention {counted_as}")
+            if self.shapes != Shapes() and matrices.shapes != self.shapes:
+                held = matrices.shapes.signature or "none"
+                raise OshpError(f"{path}: holds other boundaries or parts ({held}); score the predictions again")
         else:
             matrices = count_predictions(
                 self.manifest,
@@ -104,6 +110,7 @@ class _Request:
                 path,
                 way=self.way,
                 convention=self.convention,
+                shapes=self.shapes,
                 allow_missing=self.allow_missing,
                 jobs=self.jobs,
             )
@@ -130,13 +137,21 @@ class _Request:
         return floor
 
 
-class _Missing(click.IntRange):
-    """A number that may be left out."""
+class _Optional(click.ParamType[Any]):
+    """A number that may be left out.
+
+    Args:
+        number: the type of the number.
+        what: what the number is, for the error.
+    """
+
+    def __init__(self, number: click.ParamType[Any], what: str) -> None:
+        self.name, self.number, self.what = number.name, number, what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and not value.isdecimal():
-            self.fail(f"{value!r} is no number; give the number of missing predictions, or another option next")
-        return value if isinstance(value, bool) else super().convert(value, param, ctx)
+        if isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
+            self.fail(f"{value!r} is no number; give {self.what}, or another option next")
+        return value if isinstance(value, bool) else self.number.convert(value, param, ctx)
 
 
 @click.command(cls=Command)
@@ -148,12 +163,28 @@ class _Missing(click.IntRange):
 @convention_option
 @click.option(
     "--allow-missing",
-    type=_Missing(0),
+    type=_Optional(click.IntRange(0), "the number of missing predictions"),
     is_flag=False,
     flag_value=True,
     default=False,
     metavar="[N]",
     help="Score missing predictions as all background: N of a way, without a number up to a tenth of the pairs.",
+)
+@click.option(
+    "--boundary",
+    type=_Optional(click.FloatRange(0, 0.5, min_open=True), "the width of bands as a share of the diagonal"),
+    is_flag=False,
+    flag_value=0.005,
+    metavar="[RATIO]",
+    help="Also score Boundary IoU, in bands as wide as this share of the diagonal, without a number 0.005.",
+)
+@click.option(
+    "--parts",
+    type=_Optional(click.IntRange(1, 10**8), "the pixels that a part needs to be counted"),
+    is_flag=False,
+    flag_value=25,
+    metavar="[N]",
+    help="Also count found and spurious parts of at least N pixels, without a number 25. Needs scikit-image.",
 )
 @click.option(
     "--resamples", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="0 = no intervals."
@@ -183,6 +214,8 @@ def main(
     way: str | None,
     convention: str,
     allow_missing: bool | int,
+    boundary: float | None,
+    parts: int | None,
     resamples: int,
     seed: int,
     jobs: int,
@@ -209,13 +242,16 @@ def main(
 
     from oshp_bench.metrics.intervals import Resampling
     from oshp_bench.metrics.result import compare
+    from oshp_bench.metrics.shapes import Shapes
     from oshp_bench.report import outputs as written
 
     if report:
         from oshp_bench.report import check_report_extra
 
         check_report_extra()
-    request = _Request(manifest_name, truth, root, way, convention, allow_missing, jobs)
+    request = _Request(
+        manifest_name, truth, root, way, convention, allow_missing, jobs, Shapes(boundary=boundary, parts=parts)
+    )
     names = ("result.json", "matrices.npz", "pairs.csv", "figures.csv")
     outputs = [sheet, report, *(folder / name for folder in written.folders(out, len(given)) for name in names)]
     pictured = [path for path in (sheet, report) if path and path.exists()]

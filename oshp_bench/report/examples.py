@@ -14,9 +14,9 @@ from oshp_bench.datasets.sources import Source
 from oshp_bench.errors import OshpError
 from oshp_bench.manifest.truth import Truth
 from oshp_bench.metrics.figures import EPISODE_RANKING
+from oshp_bench.metrics.measures import Floats
 from oshp_bench.metrics.predictions import PredictionSet, read_prediction
 from oshp_bench.metrics.result import Result
-from oshp_bench.metrics.scores import Floats
 
 
 @dataclass(frozen=True)

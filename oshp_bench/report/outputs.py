@@ -100,7 +100,7 @@ def print_results(
     for name, result in sets:
         if len(sets) > 1:
             shown.append(f"== {name}\n")
-        shown.extend(render(table) for table in tables.result_tables(result))
+        shown.extend(render(table) for table in (*tables.result_tables(result), *tables.shape_tables(result)))
         if form == "table":
             shown.extend(render(table) for table in tables.diagnosis_tables(result))
     if floors:

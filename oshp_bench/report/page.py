@@ -85,6 +85,7 @@ def _render(report: Report, gallery: Gallery | None, back: str) -> str:
         way_names={way: way_name(way) for way in WAYS},
         stats=[(name, panels.stat(report, name)) for name in report.headline],
         figure_tables=[list(tables.result_tables(scored.result)) for scored in report.sets],
+        shape_tables=[list(tables.shape_tables(scored.result)) for scored in report.sets],
         comparison=_comparison(report),
         class_panels=list(panels.class_panels(report)),
         difference_panels=list(panels.difference_panels(report)),

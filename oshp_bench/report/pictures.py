@@ -13,7 +13,7 @@ from PIL import Image
 from oshp_bench.datasets.images import IGNORE, Mask, Photo, mask_png, resize_nearest
 from oshp_bench.datasets.palette import palette_bytes
 from oshp_bench.manifest import Manifest
-from oshp_bench.metrics.scores import Floats
+from oshp_bench.metrics.measures import Floats
 from oshp_bench.report.content import Report
 from oshp_bench.report.examples import Gallery, PicturedEpisode, Ranking, episode_values
 

@@ -14,8 +14,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from oshp_bench.metrics.measures import Floats
 from oshp_bench.metrics.result import Figure
-from oshp_bench.metrics.scores import Floats
 from oshp_bench.report.canvas import drawing, inline_svg, variable
 from oshp_bench.report.words import safe_line
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from oshp_bench.episodes.episodes import WAYS, way_key, way_name
 from oshp_bench.metrics.diagnosis import TERCILES
 from oshp_bench.metrics.escapes import csv_cell, latex, latex_start, markdown
-from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, parse_figure
+from oshp_bench.metrics.figures import CLASS_ACCURACY, FIGURES, HEADLINE, IOU, SHAPE_FIGURES, full_name, parse_figure
 from oshp_bench.metrics.intervals import Difference
+from oshp_bench.metrics.parts import PART_SIZES
 from oshp_bench.metrics.result import Figure, Result
 from oshp_bench.metrics.result_file import AnyResult
 from oshp_bench.metrics.runs import holm
@@ -46,6 +47,64 @@ def result_tables(result: Result) -> Iterator[Table]:
         for oshp_class in result.manifest.classes
     ]
     yield Table("IoU by class", ("%", "role", *header), tuple(rows))
+
+
+def shape_tables(result: Result) -> Iterator[Table]:
+    """The tables of boundaries and parts, if they were counted: means, then classes, in percent with intervals."""
+    shapes = result.matrices.shapes
+    classes = [(each.name, each.role, each.id) for each in result.manifest.classes if each.role != "background"]
+    if shapes.boundary:
+        title = (
+            f"Boundary IoU in bands of {100 * shapes.boundary:g} % of the diagonal, and the share of a class that its"
+            " band covers"
+        )
+        of_class = ("boundary_iou", "band_share")
+        means = [kind for kind in SHAPE_FIGURES.values() if kind.name.endswith("_miou") or "_miou_" in kind.name]
+        rows = [(kind.label.replace(" boundary", ""), "", None, (kind.name, "")) for kind in means]
+        yield _shape_table(
+            result, title, shapes.ratio, ("IoU", "covered"), [*rows, *((*about, of_class) for about in classes)]
+        )
+    if shapes.parts:
+        title = f"Parts of at least {shapes.parts:,} pixels: found ones of the truth, spurious ones of the prediction"
+        groups = {"all classes": "", "novel classes": "novel_", **{f"{size} parts": f"{size}_" for size in PART_SIZES}}
+        rows = [(label, "", None, (f"{of}found_parts", f"{of}spurious_parts")) for label, of in groups.items()]
+        of_class = ("class_found_parts", "class_spurious_parts")
+        yield _shape_table(
+            result, title, str(shapes.parts), ("found", "spurious"), [*rows, *((*about, of_class) for about in classes)]
+        )
+
+
+def _shape_table(
+    result: Result,
+    title: str,
+    setting: str,
+    columns: tuple[str, str],
+    rows: Sequence[tuple[str, str, int | None, tuple[str, str]]],
+) -> Table:
+    """A table of figures with a setting.
+
+    Args:
+        rows: label, role, class id (None for several classes), and the names of both columns' figures.
+    """
+    ways = [way for way in WAYS if result.matrices.of(way) is not None]
+    header = (cell for way in ways for column in columns for cell in (f"{way_name(way)} {column}", _level(result)))
+    return Table(
+        title,
+        ("%", "role", *header),
+        tuple(
+            (
+                label,
+                role,
+                *(
+                    cell
+                    for way in ways
+                    for name in names
+                    for cell in _cells(result.figures.get(full_name(way, f"{name}@{setting}", class_id)))
+                ),
+            )
+            for label, role, class_id, names in rows
+        ),
+    )
 
 
 def diagnosis_tables(result: Result) -> Iterator[Table]:
@@ -216,13 +275,13 @@ def figures_csv(results: Sequence[tuple[str, AnyResult]], differences: Sequence[
             str(oshp_class.id): (csv_cell(oshp_class.name), oshp_class.role) for oshp_class in result.manifest.classes
         }
         head = (csv_cell(name), result.manifest.name, result.manifest.version, result.convention)
-        for full_name, figure in figures.items():
-            class_id = str(parse_figure(full_name).class_id)
+        for figure_name, figure in figures.items():
+            class_id = str(parse_figure(figure_name).class_id)
             numbers = [figure.value, figure.low, figure.high]
             if differences:
                 numbers.append(figure.p_value if isinstance(figure, Difference) else None)
             values = ("" if number is None else repr(number) for number in numbers)
-            writer.writerow((*head, full_name, *about.get(class_id, ("", "")), *values))
+            writer.writerow((*head, figure_name, *about.get(class_id, ("", "")), *values))
     return buffer.getvalue()
 
 
