@@ -389,5 +389,5 @@ def test_options_may_have_a_number(bench: Bench) -> None:
 
 def test_parts_name_the_package_that_they_need(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oshp_bench.metrics.shapes.find_spec", lambda _: None)
-    with pytest.raises(OshpError, match=r"parts need scikit-image; run pip install oshp-bench\[parts\]"):
+    with pytest.raises(OshpError, match=r"--parts needs scikit-image: run pip install '\.\[parts\]'"):
         Accumulator(bench.manifest, bench.manifest.pairs, shapes=Shapes(parts=25))

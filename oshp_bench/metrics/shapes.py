@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oshp_bench.datasets.images import IGNORE, Mask
 from oshp_bench.episodes.episodes import way_key
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import MissingPackage, OshpError
 from oshp_bench.metrics.boundary import banded
 from oshp_bench.metrics.confusion import PreparedTruth, prepare_truth
 from oshp_bench.metrics.parts import PART_COUNTS, PART_SIZES, TrueParts, parts_of
@@ -56,7 +56,7 @@ class Shapes:
             OshpError: parts are asked for, and scikit-image is not installed.
         """
         if self.parts and find_spec("skimage") is None:
-            raise OshpError("parts need scikit-image; run pip install oshp-bench[parts]")
+            raise MissingPackage("--parts", "scikit-image", "parts")
 
     @property
     def ratio(self) -> str:
