@@ -28,9 +28,10 @@ format: $(VENV)/ready  ## formats the code and mends what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/ready  ## makes the tables of settings, checks the Markdown pages: links, commands and what they print
+docs: $(VENV)/ready  ## makes the tables of settings and the site in site/, checks links, commands and what they print
 	$(RUN) python tests/settings_page.py
-	$(PYTEST) tests/test_docs_links.py tests/test_docs_commands.py tests/test_readme.py
+	$(RUN) mkdocs build
+	$(PYTEST) tests/test_docs_links.py tests/test_docs_commands.py tests/test_docs_site.py tests/test_readme.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from oshp_bench.metrics.result_file import load_result
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +47,16 @@ def test_commands_print_what_the_page_shows(page: str, tmp_path: Path, monkeypat
         printed = [line.rstrip() for line in done.output.splitlines()]
         missing = [line for line in shown if line not in printed]
         assert not missing, f"{command} did not print {missing}; it printed\n" + "\n".join(printed)
+
+
+def test_the_table_shows_the_committed_results() -> None:
+    columns = ("kway/novel_miou", "kway/human_miou", "kway/overall_accuracy", "1way/novel_miou", "1way/bi_miou")
+    names = {"all background": "background", "EOP-Net": "eopnet"}
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "README.md").read_text().splitlines() if "/" in line]
+    rows = [row for row in rows if len(row) == 1 + len(columns)][1:]
+    assert len(rows) == 5
+    for title, *cells in rows:
+        method = names.get(title, title.split(":")[0].split(" ")[0])
+        folds = [load_result(ROOT / f"docs/results/ccp/ccp_fold{fold}-{method}.json") for fold in (1, 2)]
+        shown = [" / ".join(f"{100 * (result.figures[name].value or 0):.1f}" for result in folds) for name in columns]
+        assert [cell.replace("**", "") for cell in cells] == shown

@@ -252,7 +252,7 @@ class Source:
         )
 
 
-def find_source(dataset: Dataset, root: Path | None) -> Source:
+def find_source(dataset: Dataset, root: Path | None = None) -> Source:
     """Finds the dataset under a folder, or where the environment says.
 
     Args:
