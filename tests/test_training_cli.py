@@ -50,7 +50,8 @@ def test_it_says_where_to_look_and_what_comes_next(manifest_file: Path, tiny_roo
     )
     assert second == f"Look into {folder}: metrics.csv, validation.csv, curves.png, sheets/"
     # Off a terminal every epoch is a line; the last has been validated.
-    lines = result.stderr.splitlines()
+    begin, *lines = result.stderr.splitlines()
+    assert re.match(r"trains with torch \S+, threads \d+, processes 1, device cpu; other ones give", begin)
     assert len(lines) == 2
     assert re.fullmatch(r"epoch 1/2: loss [\d.]+, agm [\d.]+, .*; 0:\d\d min left", lines[0])
     assert lines[1].endswith(f", C_base mIoU {100 * float(figure):.2f} % on the validation list; 0:00 min left")
@@ -213,7 +214,7 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     ran: list[str] = []
     shell: dict[str, Callable[[list[str]], str]] = {
-        "oshp-train": lambda arguments: run(*arguments, "--device", "cpu").output,
+        "oshp-train": lambda arguments: run(*arguments, "--device", "cpu").stdout,
         "printf": lambda arguments: str(Path(arguments[-1]).write_text(arguments[0].replace("\\n", "\n"))),
     }
     for command, shown in examples(ROOT / "docs" / "training.md"):

@@ -86,6 +86,8 @@ def test_a_run_leaves_what_a_person_can_follow(done: Path, manifest: Manifest) -
     assert [row["epoch"] for row in table(done / "validation.csv")] == ["1", "2"]
     run = json.loads((done / "run.json").read_text())
     assert (run["manifest"], run["digest"]) == ("tiny_fold1", manifest.digest)
+    computer = {"torch": torch.__version__, "threads": torch.get_num_threads(), "processes": 1, "device": "cpu"}
+    assert run["computer"] == computer
     for name in ("curves.png", "sheets/epoch-0001.png"):
         assert (done / name).read_bytes().startswith(b"\x89PNG")
 

@@ -18,6 +18,7 @@ from oshp_bench.baselines.contract import Labels, LearnedMethod, Progress
 from oshp_bench.baselines.inference import NetworkMethod
 from oshp_bench.baselines.registry import network_class
 from oshp_bench.baselines.settings import as_table
+from oshp_bench.console import echo
 from oshp_bench.datasets.sources import Source
 from oshp_bench.episodes.draws import Draws
 from oshp_bench.episodes.episodes import ImageCache
@@ -99,7 +100,10 @@ def _train(run: Run) -> Outcome:
     if saved is not None:
         load_state(network, saved["network"], folder.state)
     elif processes.first:
-        folder.begin()
+        folder.begin(processes.computer)
+    if processes.first:
+        parts = (f"{name} {value}" for name, value in processes.computer.items())
+        echo(f"trains with {', '.join(parts)}; other ones give another network (docs/training.md)", err=True)
     epilogue = _Epilogue(run, network, Best(0, None) if saved is None else Best(*saved["best"]))
     episodes = TrainingEpisodes(
         run.manifest, run.photos, settings.way, settings.seed, settings.augmentation, draws=run.draws

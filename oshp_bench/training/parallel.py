@@ -53,6 +53,16 @@ class Processes:
                 f" of {self.world * accumulate}"
             )
 
+    @property
+    def computer(self) -> dict[str, str | int]:
+        """What else than settings and data decides the last bits of a training."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processes": self.world,
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device),
+        }
+
     def share(self, batch: int) -> range:
         """The places in a batch that are this process's; in order of rank the shares are the batch."""
         size = batch // self.world

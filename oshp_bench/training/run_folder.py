@@ -73,10 +73,10 @@ class RunFolder:
     def last(self) -> Path:
         return self.folder / "last.safetensors"
 
-    def begin(self) -> None:
-        """Writes what the run is."""
+    def begin(self, computer: Mapping[str, str | int]) -> None:
+        """Writes what the run is, and what it begins on: it may go on elsewhere, but then with other last bits."""
         write_text(self.folder / "settings.toml", as_toml(self._settings))
-        write_text(self.folder / "run.json", readable_json(self._run))
+        write_text(self.folder / "run.json", readable_json({**self._run, "computer": dict(computer)}))
 
     def saved_state(self) -> State | None:
         """What `save_state` left, or None; rows of the tables that came after it are dropped.
