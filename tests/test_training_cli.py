@@ -51,7 +51,7 @@ def test_it_says_where_to_look_and_what_comes_next(manifest_file: Path, tiny_roo
     assert second == f"Look into {folder}: metrics.csv, validation.csv, curves.png, sheets/"
     # Off a terminal every epoch is a line; the last has been validated.
     begin, *lines = result.stderr.splitlines()
-    assert re.match(r"trains with torch \S+, threads \d+, processes 1, device cpu; other ones give", begin)
+    assert re.match(r"trains with torch \S+, threads \d+, processes 1, device cpu; with others", begin)
     assert len(lines) == 2
     assert re.fullmatch(r"epoch 1/2: loss [\d.]+, agm [\d.]+, .*; 0:\d\d min left", lines[0])
     assert lines[1].endswith(f", C_base mIoU {100 * float(figure):.2f} % on the validation list; 0:00 min left")

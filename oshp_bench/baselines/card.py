@@ -76,7 +76,8 @@ class Card:
     """A checkpoint's card.
 
     Attributes:
-        method: the name of one with a network; `model` its settings as a table.
+        method: the method's name; only methods with a network have checkpoints.
+        model: the method's own settings, as a table.
         count: one more than the largest class id.
         test_side: the longer side of photos at test, in pixels; None for native size.
         manifest: what it was trained on; None for the authors' checkpoints and methods that need no training.

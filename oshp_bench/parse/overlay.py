@@ -11,7 +11,7 @@ from oshp_bench.datasets.images import Mask, Photo, resize_nearest
 from oshp_bench.datasets.palette import colour_of
 from oshp_bench.episodes.pictures import legend
 
-# Larger than this a legend cannot be read beside the photo.
+# The legend has letters of one size: beside a larger photo, or in a narrower picture, they cannot be read.
 _MOST_SIDE, _LEAST_WIDTH = 1280, 320
 _OPACITY = 0.55
 

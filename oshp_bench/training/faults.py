@@ -1,4 +1,4 @@
-"""What the machine refuses, said in one line."""
+"""Explains in one line what the machine cannot do: too little memory, a worker that was killed."""
 
 from __future__ import annotations
 

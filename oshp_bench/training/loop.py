@@ -103,7 +103,7 @@ def _train(run: Run) -> Outcome:
         folder.begin(processes.computer)
     if processes.first:
         parts = (f"{name} {value}" for name, value in processes.computer.items())
-        echo(f"trains with {', '.join(parts)}; other ones give another network (docs/training.md)", err=True)
+        echo(f"trains with {', '.join(parts)}; with others the network differs (docs/training.md)", err=True)
     epilogue = _Epilogue(run, network, Best(0, None) if saved is None else Best(*saved["best"]))
     episodes = TrainingEpisodes(
         run.manifest, run.photos, settings.way, settings.seed, settings.augmentation, draws=run.draws
