@@ -21,6 +21,7 @@ from oshp_bench.manifest.truth import load_truth
 from oshp_bench.metrics.listing import file_names
 from oshp_bench.metrics.matrices import load_matrices
 from oshp_bench.metrics.method_card import read_method_card
+from oshp_bench.metrics.predictions import open_predictions
 from oshp_bench.metrics.submission import read_index
 
 READERS: dict[str, Callable[[Path, Manifest], object]] = {
@@ -35,25 +36,40 @@ READERS: dict[str, Callable[[Path, Manifest], object]] = {
     "submission.json": lambda path, _: read_index(path.parent),
     "truth.zip": load_truth,
     "preds.zip": lambda path, _: file_names(path),
+    "predictions.json": lambda path, manifest: open_predictions(path.parent, None, manifest),
     "matrices.npz": load_matrices,
 }
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_pipe_in_the_place_of_an_input_is_refused(manifest: Manifest, tmp_path: Path, name: str) -> None:
+    # Only predictions.json lies beside such a folder.
+    (tmp_path / "kway").mkdir()
     os.mkfifo(tmp_path / name)
-    with pytest.raises((OshpError, ImageProblem)):
+    with pytest.raises((OshpError, ImageProblem), match="regular file|neither a file"):
         READERS[name](tmp_path / name, manifest)
 
 
 def test_terminal_escapes_in_documents_are_refused(manifest_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(OshpError, match=r"title holds U\+001B"):
-        load_spec(write_spec(tmp_path, title="a\x1b[2J"))
+    for member in ("title", "get"):
+        with pytest.raises(OshpError, match=rf"{member} holds U\+001B"):
+            load_spec(write_spec(tmp_path, **{member: "a\x1b[2J"}))
     content = json.loads(manifest_file.read_text())
     content["dataset"]["tree"] = "a\x1b[2J"
     (tmp_path / "m.json").write_text(json.dumps(content))
     with pytest.raises(OshpError, match=r"tree holds U\+001B"):
         load_manifest(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("member", ["method", "backbone"])
+def test_terminal_escapes_in_a_checkpoint_are_refused(member: str) -> None:
+    pytest.importorskip("torch")
+    from oshp_bench.baselines.card import CARD_FORMAT, read_card
+
+    card = {"format": CARD_FORMAT, "method": "eopnet", "backbone": "resnet50", "way": "k", "width": 8, "count": 9}
+    assert read_card({**card, "model": {}}, "a.safetensors").method == "eopnet"
+    with pytest.raises(OshpError, match=rf"{member} holds U\+001B"):
+        read_card({**card, "model": {}, member: "a\x1b[2J"}, "a.safetensors")
 
 
 def test_a_zip_of_several_disks_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -33,13 +33,15 @@ from oshp_bench.manifest.cli import main as manifest_command
 from oshp_bench.manifest.pack import Pack, write_pack
 from oshp_bench.manifest.truth import load_truth, write_truth
 from oshp_bench.metrics.listing import file_names
-from oshp_bench.metrics.matrices import load_matrices, save_matrices
+from oshp_bench.metrics.matrices import count_predictions, save_matrices
 from oshp_bench.metrics.method_card import read_method_card
 from oshp_bench.metrics.submission import read_index
+from oshp_bench.report.cli import main as score_command
 
 pytestmark = pytest.mark.slow
 
 MUTATIONS = 200
+# Predictions of a whole test would be read 200 times; commands take no smaller one.
 PAIRS = 12
 
 Change = Callable[[bytes, random.Random], bytes]
@@ -226,13 +228,13 @@ def test_training_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["file", "about", "array"])
-def test_matrices(bench: Bench, predictions: Path, tmp_path: Path, part: str) -> None:
+def test_matrices(tiny_spec: Spec, tiny_root: Path, tmp_path: Path, part: str) -> None:
     """The whole file; or one of its members in a zip whose checksums fit."""
+    bench = make_bench(tiny_spec, tiny_root, tmp_path)
     path = tmp_path / "matrices.npz"
-    from oshp_bench.metrics.matrices import count_predictions
-
-    save_matrices(count_predictions(bench.manifest, bench.truth, predictions), bench.manifest, "default", path)
-    load_matrices(path, bench.manifest)
+    counted = count_predictions(bench.manifest, bench.truth, bench.write(tmp_path / "preds", seed=1))
+    save_matrices(counted, bench.manifest, "default", path)
+    options = ("--manifest", bench.manifest_file, "--truth", bench.truth_file, "--resamples", 0)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
 
@@ -250,7 +252,7 @@ def test_matrices(bench: Bench, predictions: Path, tmp_path: Path, part: str) ->
                 archive.writestr(name, content)
         return (tmp_path / "changed.zip").read_bytes()
 
-    attack(path.read_bytes(), path, lambda path: load_matrices(path, bench.manifest), change)
+    attack(path.read_bytes(), path, lambda path: command(score_command, "--from-matrices", path, *options), change)
 
 
 @pytest.mark.parametrize("read", ["truth", "listing"])
