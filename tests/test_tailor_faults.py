@@ -122,6 +122,34 @@ def test_folder_without_the_dataset(spec: str, tmp_path: Path) -> None:
     assert "holds no known layout" in lines[0]
 
 
+def test_half_a_dataset_is_told_from_none(tmp_path: Path) -> None:
+    """CIHP comes in several archives; one of them was not unpacked."""
+    for folder in ("Images", "Category_ids"):
+        (tmp_path / "cihp" / "Training" / folder).mkdir(parents=True)
+    (tmp_path / "cihp" / "Training" / "train_id.txt").write_text("0000001")
+    first, *advice = errors(tailor("cihp", "--fold", 1, "--root", tmp_path, "--out", tmp_path))
+    lacking = ", ".join(f"{tmp_path}/cihp/Validation/{name}" for name in ("val_id.txt", "Category_ids", "Images"))
+    assert first == (
+        f"{tmp_path}: holds no known layout of CIHP-OS (Crowd Instance-level Human Parsing); {tmp_path}/cihp looks like"
+        f" 'CIHP, as distributed', but lacks {lacking}"
+    )
+    assert "Crowd Instance-level" in " ".join(advice)
+
+
+def test_a_spec_without_a_tree_shows_its_patterns(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    lines = errors(tailor(spec, "--fold", 1, "--root", tmp_path / "elsewhere", "--out", tmp_path))
+    assert lines[-1] == "plain: photos/{id}.jpg, masks/{id}.png"
+
+
+def test_too_few_supports_name_what_needs_fewer(root: Path, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, official={**SPEC["official"], "supports": "unused"})
+    lines = errors(tailor(spec, "--fold", 1, "--root", root, "--out", tmp_path))
+    assert lines and all(
+        line.endswith('which needs fewer, or supports = "cyclic" in the spec, which uses them again') for line in lines
+    )
+
+
 def test_tables_have_no_masks_to_export(test_data: Path, tmp_path: Path) -> None:
     (line,) = errors(
         tailor("atr", "--fold", 1, "--root", test_data / "lists", "--out", tmp_path, "--masks", tmp_path / "masks")

@@ -273,11 +273,20 @@ def find_source(dataset: Dataset, root: Path | None = None) -> Source:
         root = Path(given)
     if not root.is_dir():
         raise OshpError(f"{root}: no such folder", advice=_what_to_get(dataset))
+    nearest, most = "", 0
     for folder in _folders(root):
         for layout in dataset.layouts:
-            if all(_fits(part, folder) for part in layout.parts):
+            wanted = _places(layout, folder)
+            lacking = [place for place, there in wanted.items() if not there]
+            if not lacking:
                 return Source(dataset, layout, folder)
-    raise OshpError(f"{root}: holds no known layout of {dataset.title}", advice=_what_to_get(dataset))
+            # The folder itself is there in any case.
+            found = sum(there and place != folder for place, there in wanted.items())
+            if found > most:
+                lacks = ", ".join(map(str, lacking))
+                nearest, most = f"; {folder} looks like {layout.name!r}, but lacks {lacks}", found
+    line = f"{root}: holds no known layout of {dataset.title}{nearest}"
+    raise OshpError(line, advice=_what_to_get(dataset))
 
 
 def read_presence(path: Path, labels: tuple[str, ...]) -> Iterator[tuple[str, frozenset[int]]]:
@@ -331,10 +340,12 @@ def _draw(count: int, image_id: str) -> tuple[images.Photo, images.Mask]:
     return photo, mask
 
 
-def _fits(part: Part, root: Path) -> bool:
-    files = [root / name for name in (part.ids, part.presence) if name]
-    folders = [(root / pattern).parent for pattern in (part.photo, part.mask) if pattern]
-    return all(file.is_file() for file in files) and all(folder.is_dir() for folder in folders)
+def _places(layout: Layout, root: Path) -> dict[Path, bool]:
+    """The files and folders that a layout needs, and whether they are there."""
+    files = {root / name for part in layout.parts for name in (part.ids, part.presence) if name}
+    patterns = (pattern for part in layout.parts for pattern in (part.photo, part.mask) if pattern)
+    folders = {(root / pattern).parent for pattern in patterns}
+    return {place: place.is_file() for place in sorted(files)} | {place: place.is_dir() for place in sorted(folders)}
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -362,4 +373,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _what_to_get(dataset: Dataset) -> str:
-    return f"{dataset.get.strip()}\nExpected, in any of its known layouts, for example:\n{dataset.tree.rstrip()}"
+    patterns = (
+        f"{layout.name}: {', '.join(filter(None, (part.ids, part.presence, part.photo, part.mask)))}"
+        for layout in dataset.layouts
+        for part in layout.parts
+    )
+    tree = dataset.tree.rstrip() or "\n".join(patterns)
+    return f"{dataset.get.strip()}\nExpected, in any of its known layouts, for example:\n{tree}".strip()

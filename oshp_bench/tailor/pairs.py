@@ -49,9 +49,12 @@ def official_pairs(rule: OfficialRule, names: Mapping[int, str], queries: Pool, 
         needed = total if rule.supports == "unused" else rule.supports_per_query
         for pool, found, least in (("query", len(mine), rule.queries_per_class), ("support", len(theirs), needed)):
             if found < least:
+                again = ', or supports = "cyclic" in the spec, which uses them again' * (
+                    pool == "support" and needed == total
+                )
                 problems.append(
                     f"{names[target]}: the official rule needs {least} unused images with it in the {pool} pool and"
-                    f" finds {found}; --protocol balanced needs fewer"
+                    f" finds {found}; take --protocol balanced, which needs fewer{again}"
                 )
         used.update(mine)
         if rule.supports == "unused":

@@ -46,7 +46,7 @@ def test_a_pipe_in_the_place_of_an_input_is_refused(manifest: Manifest, tmp_path
     # Only predictions.json lies beside such a folder.
     (tmp_path / "kway").mkdir()
     os.mkfifo(tmp_path / name)
-    with pytest.raises((OshpError, ImageProblem), match="regular file|neither a file"):
+    with pytest.raises((OshpError, ImageProblem), match=r"regular file|neither a file"):
         READERS[name](tmp_path / name, manifest)
 
 
