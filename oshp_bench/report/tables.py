@@ -17,14 +17,18 @@ from oshp_bench.metrics.result import Figure, Result
 from oshp_bench.metrics.result_file import AnyResult
 from oshp_bench.metrics.runs import holm
 
+# Marks a p-value that says otherwise than its interval.
+_DISAGREE = "†"
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text. The first column is left-aligned, the others right-aligned."""
+    """A table of text. The first column is left-aligned, the others right-aligned; the note stands below."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def result_tables(result: Result) -> Iterator[Table]:
@@ -172,13 +176,17 @@ def comparison_table(
     results: tuple[Result, Result],
     differences: Mapping[str, Difference],
 ) -> Table:
-    """Two results and their paired differences with interval and p-value."""
+    """Two results and their paired differences with interval, p-value, and the same corrected for many tests."""
     classes = {oshp_class.id: oshp_class.name for oshp_class in results[0].manifest.classes}
-    rows = []
-    for figure, difference in differences.items():
+    shown = {name: found for name, found in differences.items() if parse_figure(name).kind is not CLASS_ACCURACY}
+    p_values = [found.p_value for found in shown.values() if found.p_value is not None]
+    corrected = iter(holm(p_values))
+    rows, disagree = [], False
+    for figure, difference in shown.items():
         way, kind, class_id = parse_figure(figure)
-        if kind is CLASS_ACCURACY:
-            continue
+        mark = _DISAGREE if disagrees(difference, results[0].resampling.level) else ""
+        disagree = disagree or bool(mark)
+        tested = difference.p_value is not None
         label = kind.label if class_id is None else f"{kind.label} {classes[class_id]}"
         rows.append(
             (
@@ -186,15 +194,29 @@ def comparison_table(
                 *(_percent(_value(result, figure)) for result in results),
                 _percent(difference.value, sign=True),
                 _interval(difference.low, difference.high, sign=True),
-                "-" if difference.p_value is None else f"{difference.p_value:.4f}",
+                f"{difference.p_value:.4f}{mark}" if tested else "-",
+                f"{next(corrected):.4f}" if tested else "-",
             )
         )
-    header = ("%", *names, "difference", _level(results[0]), "p")
+    header = ("%", *names, "difference", _level(results[0]), "p", "p, Holm")
     return Table(
-        f"Paired difference, second minus first, over {len(results[0].pairs.queries)} queries",
+        f"Paired difference, second minus first, over {len(results[0].pairs.queries)} queries; p, Holm: corrected for"
+        f" {len(p_values)} tests",
         header,
         tuple(rows),
+        f"{_DISAGREE} interval and p disagree about 0: one resamples queries, the other swaps the two answers to a"
+        " query; read such a difference as undecided"
+        if disagree
+        else "",
     )
+
+
+def disagrees(difference: Difference, level: float) -> bool:
+    """Whether the interval excludes 0 although the p-value is too large for its level, or the reverse."""
+    if difference.low is None or difference.high is None or difference.p_value is None:
+        return False
+    excluded = difference.low > 0 or difference.high < 0
+    return excluded != (difference.p_value < 1 - level)
 
 
 def against_first_table(sets: Sequence[tuple[str, Result]], differences: Sequence[Mapping[str, Difference]]) -> Table:
@@ -235,21 +257,23 @@ def as_text(table: Table) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     lines.insert(2, "-" * max(map(len, lines[1:])))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *filter(None, (table.note,))]) + "\n"
 
 
 def as_markdown(table: Table) -> str:
     """A table in GitHub's Markdown."""
     lines = ["| " + " | ".join(map(markdown, row)) + " |" for row in (table.header, *table.rows)]
     lines.insert(1, "|---|" + "---:|" * (len(table.header) - 1))
-    return f"**{markdown(table.title)}**\n\n" + "\n".join(lines) + "\n"
+    note = f"\n{markdown(table.note)}\n" if table.note else ""
+    return f"**{markdown(table.title)}**\n\n" + "\n".join(lines) + "\n" + note
 
 
 def as_latex(table: Table) -> str:
     """A table for LaTeX. It needs the package booktabs."""
     rows = [" & ".join((latex_start(row[0]), *map(latex, row[1:]))) + r" \\" for row in (table.header, *table.rows)]
     body = [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", rows[0], r"\midrule", *rows[1:]]
-    return f"% {table.title}\n" + "\n".join([*body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    notes = [f"% {text}" for text in (table.title, table.note) if text]
+    return "\n".join([*notes, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"table": as_text, "markdown": as_markdown, "latex": as_latex}
