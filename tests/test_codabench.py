@@ -109,6 +109,8 @@ def test_the_bundle_is_a_complete_version_2_competition(bundle: Path, bench: Ben
         # A page that is empty makes the upload fail.
         assert all(archive.read(name).strip() for name in names)
         assert all("honour system" in archive.read(name).decode() for name in ("overview.md", "terms.md"))
+        page = archive.read("submitting.md").decode()
+        assert "Where software and photos come from" in page and "    Ask the organisers of this competition." in page
         public = zipfile.ZipFile(io.BytesIO(archive.read(phase["public_data"])))
         logo = Image.open(io.BytesIO(archive.read(about["image"])))
     assert public.read("tiny_fold1.json") == bench.manifest_file.read_bytes()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path, PurePosixPath
+from textwrap import indent
 from typing import Any
 
 from oshp_bench.episodes.episodes import way_name
@@ -47,6 +48,7 @@ _HONOUR = (
     "The truth of this test is public, as it is for ATR, LIP, CIHP and CCP. So this leaderboard is an honour system: it"
     " cannot know whether the test was used. Read it beside code and papers, not instead of them."
 )
+_NO_ADDRESS = "Ask the organisers of this competition."
 _PRIVATE = "The truth of this test is not public. Reports show no truth mask."
 _ANSWERS = {
     "method": ("Method", True),
@@ -248,6 +250,11 @@ def _pages(competition: Competition, manifests: Sequence[Manifest]) -> dict[str,
             for manifest in manifests
         ),
         "columns": "\n".join(f"| {column_title(name)} | `{name}` of oshp-bench |" for name in competition.columns),
+        # Indented, a text of any kind is shown as it is.
+        "photos": "\n\n".join(
+            f"{markdown(dataset.title)}\n\n{indent(dataset.get.strip() or _NO_ADDRESS, '    ')}"
+            for dataset in {manifest.dataset.name: manifest.dataset for manifest in manifests}.values()
+        ),
         "pack": " ".join(
             (
                 "oshp-submit pack",
