@@ -168,6 +168,8 @@ def main() -> None:
         chromium() as browser,
         visit(browser, given.page, width=given.width, height=given.height, dark=given.dark, scale=given.scale) as seen,
     ):
+        if given.at and not seen.page.locator(f"[id='{given.at}']").count():
+            parser.error(f"{given.page} has no place of the name {given.at}")
         if given.at:
             seen.page.evaluate("id => document.getElementById(id).scrollIntoView()", given.at)
         seen.page.screenshot(path=given.picture, full_page=given.whole)

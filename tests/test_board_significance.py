@@ -114,7 +114,7 @@ def test_training_runs_of_one_card_are_one_row(
     assert cell.low is not None and cell.high is not None
     # Twice 12.7 standard errors of training alone would leave 0..1; half of it is the least that two runs say.
     assert cell.low < min(first, second) and cell.high > max(first, second)
-    assert row.remarks == ("mean and standard deviation of 2 training runs",)
+    assert (row.about_runs, row.remarks) == ("mean and standard deviation of 2 training runs", ())
     (test,) = row.tests or rows["middling"].tests
     assert test.difference is not None and test.difference.p_value is not None
     assert test.holm == test.difference.p_value > 0.5

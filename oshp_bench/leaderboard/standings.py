@@ -90,12 +90,16 @@ class Row:
         return max(map(len, self.entries.values()), default=0)
 
     @property
+    def about_runs(self) -> str:
+        """What the figures of several training runs are; "" for one."""
+        return f"mean and standard deviation of {self.runs} training runs" if self.runs > 1 else ""
+
+    @property
     def remarks(self) -> tuple[str, ...]:
-        """Remarks that readers need to judge the row."""
+        """Warnings that readers need to judge the row."""
         missing = sum(len(names) for entry in self.results for names in entry.result.missing.values())
         levels = sorted({entry.result.level for entry in self.results} - {0.95})
         said = {
-            f"mean and standard deviation of {self.runs} training runs": self.runs > 1,
             f"{missing:,} predictions are missing and count as background": missing,
             f"intervals of {' and '.join(f'{100 * level:g}' for level in levels)} %": levels,
             f"one of {self.namesakes} rows of this name": self.namesakes > 1,

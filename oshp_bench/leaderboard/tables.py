@@ -167,7 +167,13 @@ def wide_rows(
         printed = (f"{name} {cell.printed!r}" for (name, _), cell in cells.items() if cell.printed is not None)
         numbers = (getattr(cells.get(column), part, None) for column in columns for part in parts)
         p_cells = (cell for fold in folds for cell in p_values(tests.get(fold)))
-        about = (*test_cells(standing), row.kind, row.name, *_about(row), "; ".join(row.remarks))
+        about = (
+            *test_cells(standing),
+            row.kind,
+            row.name,
+            *_about(row),
+            "; ".join(filter(None, (row.about_runs, *row.remarks))),
+        )
         rows.append((*about, *numbers, *p_cells, "; ".join(printed)))
     return (*TEST_COLUMNS, "kind", "method", *_ABOUT, "remarks", *ends, *p_names, "printed"), rows
 
