@@ -173,7 +173,7 @@ def test_what_is_no_date(tmp_path: Path, day: str) -> None:
         (b"name = ", "not valid TOML ("),
         (b"name = '\xff'", "not valid TOML ("),
         (b"[" * 5_000, "n"),
-        (b"#" * (2 << 20), "larger than 1 MiB"),
+        (b"#" * (2 << 20), "larger than 256 KiB"),
         (b"parameters = " + b"9" * 5_000, "not valid TOML ("),
         (b"date = 2026-01-31T10:00:00", "name is missing"),
     ],
