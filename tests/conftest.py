@@ -55,7 +55,7 @@ TINY = {
 }
 
 # Test modules that need one of these are skipped where it is not installed.
-EXTRAS = ("torch", "jinja2", "matplotlib", "pandas", "yaml")
+EXTRAS = ("torch", "jinja2", "matplotlib", "nbformat", "pandas", "yaml")
 
 
 @pytest.hookimpl(wrapper=True)

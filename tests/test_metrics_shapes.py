@@ -37,6 +37,8 @@ from oshp_bench.metrics.parts import count_parts, parts_of
 from oshp_bench.metrics.result_file import load_result
 from oshp_bench.report.cli import main
 
+pytest.importorskip("skimage", reason="scikit-image is not installed (extra parts)")
+
 ROLES = {0: "background", 1: "base", 2: "base", 3: "novel"}
 
 

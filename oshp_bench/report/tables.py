@@ -179,14 +179,10 @@ def comparison_table(
     """Two results and their paired differences with interval, p-value, and the same corrected for many tests."""
     classes = {oshp_class.id: oshp_class.name for oshp_class in results[0].manifest.classes}
     shown = {name: found for name, found in differences.items() if parse_figure(name).kind is not CLASS_ACCURACY}
-    p_values = [found.p_value for found in shown.values() if found.p_value is not None]
-    corrected = iter(holm(p_values))
-    rows, disagree = [], False
-    for figure, difference in shown.items():
+    p_cells, corrected, note = _tested(list(shown.values()), results[0])
+    rows = []
+    for (figure, difference), tested in zip(shown.items(), p_cells, strict=True):
         way, kind, class_id = parse_figure(figure)
-        mark = _DISAGREE if disagrees(difference, results[0].resampling.level) else ""
-        disagree = disagree or bool(mark)
-        tested = difference.p_value is not None
         label = kind.label if class_id is None else f"{kind.label} {classes[class_id]}"
         rows.append(
             (
@@ -194,21 +190,28 @@ def comparison_table(
                 *(_percent(_value(result, figure)) for result in results),
                 _percent(difference.value, sign=True),
                 _interval(difference.low, difference.high, sign=True),
-                f"{difference.p_value:.4f}{mark}" if tested else "-",
-                f"{next(corrected):.4f}" if tested else "-",
+                *tested,
             )
         )
     header = ("%", *names, "difference", _level(results[0]), "p", "p, Holm")
-    return Table(
-        f"Paired difference, second minus first, over {len(results[0].pairs.queries)} queries; p, Holm: corrected for"
-        f" {len(p_values)} tests",
-        header,
-        tuple(rows),
+    title = f"Paired difference, second minus first, over {len(results[0].pairs.queries)} queries; {corrected}"
+    return Table(title, header, tuple(rows), note)
+
+
+def _tested(differences: Sequence[Difference], result: Result) -> tuple[list[tuple[str, str]], str, str]:
+    """The p-value of every difference of a table, and the same corrected by Holm; words for its title, and its note."""
+    p_values = [found.p_value for found in differences if found.p_value is not None]
+    corrected = iter(holm(p_values))
+    marks = [_DISAGREE * disagrees(found, result.resampling.level) for found in differences]
+    cells = [
+        ("-", "-") if found.p_value is None else (f"{found.p_value:.4f}{mark}", f"{next(corrected):.4f}")
+        for found, mark in zip(differences, marks, strict=True)
+    ]
+    note = (
         f"{_DISAGREE} interval and p disagree about 0: one resamples queries, the other swaps the two answers to a"
         " query; read such a difference as undecided"
-        if disagree
-        else "",
     )
+    return cells, f"p, Holm: corrected for {len(p_values)} tests", note if any(marks) else ""
 
 
 def disagrees(difference: Difference, level: float) -> bool:
@@ -227,26 +230,22 @@ def against_first_table(sets: Sequence[tuple[str, Result]], differences: Sequenc
     """
     (_, first), *others = sets
     shown = [name for names in HEADLINE.values() for name in names if any(name in of_set for of_set in differences)]
-    p_values = [of_set[name].p_value for name in shown for of_set in differences if name in of_set]
-    corrected = iter(holm([p for p in p_values if p is not None]))
+    found = [of_set[name] for name in shown for of_set in differences if name in of_set]
+    p_cells, corrected, note = _tested(found, first)
+    tested = iter(p_cells)
     rows = []
     for figure in shown:
         way, kind, _ = parse_figure(figure)
         rows.append((f"{way_name(way)} {kind.label}", sets[0][0], _percent(_value(first, figure)), "", "", "", ""))
         for (name, result), of_set in zip(others, differences, strict=True):
             if figure in of_set:
-                found = of_set[figure]
-                p, holms = ("-", "-") if found.p_value is None else (f"{found.p_value:.4f}", f"{next(corrected):.4f}")
-                ends = _interval(found.low, found.high, sign=True)
-                value, change = _percent(_value(result, figure)), _percent(found.value, sign=True)
-                rows.append(("", name, value, change, ends, p, holms))
+                change = of_set[figure]
+                ends = _interval(change.low, change.high, sign=True)
+                value, moved = _percent(_value(result, figure)), _percent(change.value, sign=True)
+                rows.append(("", name, value, moved, ends, *next(tested)))
     header = ("%", "set", "value", "difference", _level(first), "p", "p, Holm")
-    return Table(
-        f"Paired differences to the first, over {len(first.pairs.queries)} queries; p, Holm: corrected for"
-        f" {len(p_values)} tests",
-        header,
-        tuple(rows),
-    )
+    title = f"Paired differences to the first, over {len(first.pairs.queries)} queries; {corrected}"
+    return Table(title, header, tuple(rows), note)
 
 
 def as_text(table: Table) -> str:
