@@ -240,7 +240,7 @@ def save_matrices(matrices: Matrices, manifest: Manifest, convention: str, path:
     arrays.update(matrices.beside)
     text = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     with written_whole(path) as file:
-        np.savez(file, allow_pickle=False, about=text, **arrays)
+        np.savez_compressed(file, allow_pickle=False, about=text, **arrays)
 
 
 def load_matrices(path: Path, manifest: Manifest) -> tuple[Matrices, str]:
