@@ -1,4 +1,4 @@
-"""eopnet-fg: each of its four changes does what it says and nothing else."""
+"""eopnet-fg at test, and what it leaves out of training; each change does what it says and nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import torch
 from eopnet_cases import LABELS, MIDDLE, SIZE, Strided, batch, blocks, network, steps, support
 from torch import Tensor
 
+from oshp_bench.baselines.backbones.layers import upsampled
 from oshp_bench.baselines.contract import Batch
-from oshp_bench.baselines.eopnet.foreground import EOPNetFG, _box, _laid_out
+from oshp_bench.baselines.eopnet.foreground import EOPNetFG, _box, _laid_out, _supported
+from oshp_bench.baselines.eopnet.network import SpaceFeatures
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings, Parts
+from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity
 from oshp_bench.baselines.settings import changed_at_test
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
@@ -33,15 +36,25 @@ def unnamed() -> Batch:
     return replace(whole, query_masks=torch.where(whole.query_masks == 7, 0, whole.query_masks))
 
 
-def parsed(net: EOPNetFG, human: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """The labels of the first query of `batch`, where the coarse space sees this human, bool [SIZE, SIZE]."""
+def scores(net: EOPNetFG, human: Tensor, classes: tuple[int, ...], mirrored: bool = False) -> Tensor:
+    """The scores of the first query of `batch`, where the coarse space sees this human, bool [SIZE, SIZE].
+
+    Args:
+        mirrored: of its mirror image instead.
+    """
     net.eval()
     one = batch()
+    photo = one.query_images[:1]
     with torch.no_grad():
-        query, task = net.encode(one.query_images[:1]), net.adapt(support(net, one, classes))
+        query, task = net.encode(photo.flip(3) if mirrored else photo), net.adapt(support(net, one, classes))
         assert task.coarse is not None
         query.human = task.coarse.vectors, human
-        return torch.tensor([0, *classes])[net.parse(query, task, (SIZE, SIZE)).argmax(0)]
+        return net.parse(query, task, (SIZE, SIZE))
+
+
+def parsed(net: EOPNetFG, human: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """The labels that `scores` make."""
+    return torch.tensor([0, *classes])[scores(net, human, classes).argmax(0)]
 
 
 HUMAN = blocks(0, 1, 1, 0) == 1
@@ -94,7 +107,17 @@ def test_layout_alone_can_decide() -> None:
     assert [row[SIZE // 4].item(), row[SIZE // 2].item(), row[3 * SIZE // 4 - 1].item()] == [2, 1, 7]
 
 
-@pytest.mark.parametrize(("name", "value"), [("gate", False), ("rivals", False), ("layout", 0.0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gate", False),
+        ("rivals", False),
+        ("layout", 0.0),
+        ("mirror", True),
+        ("centre", True),
+        ("self_support", True),
+    ],
+)
 def test_what_may_change_after_training_changes_parsing_alone(name: str, value: Any) -> None:
     whole = replace(EOPNetFGSettings(), ignore=True)
     net, other = gated(**vars(whole)), gated(**vars(replace(whole, **{name: value})))
@@ -102,7 +125,7 @@ def test_what_may_change_after_training_changes_parsing_alone(name: str, value: 
         steps(each)
     state = other.state_dict()
     assert all(torch.equal(tensor, state.pop(key)) for key, tensor in net.state_dict().items()) and not state
-    assert not torch.equal(parsed(net, HUMAN, (1, 2)), parsed(other, HUMAN, (1, 2)))
+    assert not torch.equal(scores(net, HUMAN, (1, 2)), scores(other, HUMAN, (1, 2)))
     assert changed_at_test(whole, [f"{name}={json.dumps(value)}"], "eopnet-fg") == replace(whole, **{name: value})
 
 
@@ -110,7 +133,7 @@ def test_everything_else_was_trained_with() -> None:
     """A setting that is added has to be put on one side or the other."""
     free = {each.name for each in fields(EOPNetFGSettings) if each.metadata}
     trained = {each.name for each in fields(EOPNetFGSettings)} - free
-    assert free == {"screening", "gate", "rivals", "layout"}
+    assert free == {"screening", "gate", "rivals", "layout", "mirror", "centre", "self_support"}
     for name in trained:
         with pytest.raises(OshpError, match=f"'{name}' is no setting of eopnet-fg that may change"):
             changed_at_test(EOPNetFGSettings(), [f"{name}=1"], "eopnet-fg")
@@ -143,3 +166,64 @@ def test_what_it_cannot_do_without_is_refused_before_anything_is_built() -> None
         "eopnet-fg asks the coarse space where a human is; leave parts.coarse on, or train eopnet",
         "eopnet-fg has no release to follow; leave reading at paper",
     )
+
+
+def test_with_mirror_a_mirrored_query_has_mirrored_scores() -> None:
+    net, plain = gated(gate=True, mirror=True), gated(gate=True)
+    both, one = HUMAN & HUMAN.flip(1), (1, 2, 7)
+    ours, mirrored = scores(net, both, one), scores(net, both, one, mirrored=True)
+    torch.testing.assert_close(mirrored.flip(2), ours)
+    assert not torch.allclose(scores(plain, both, one, mirrored=True).flip(2), scores(plain, both, one))
+
+
+def test_mirror_averages_prototypes_cosines_and_coarse_logits() -> None:
+    net, plain = gated(gate=True, mirror=True).eval(), gated(gate=True).eval()
+    one = batch()
+    with torch.no_grad():
+        left, right = plain.encode(one.query_images[:1]), plain.encode(one.query_images[:1].flip(3))
+        task, seen = net.adapt(support(net, one, (1, 2))), net.encode(one.query_images[:1])
+        theirs, back = (
+            plain.encode(one.support_images[0]).fine,
+            plain.encode(one.support_images[0].flip(3)).fine.flip(3),
+        )
+        mask = one.support_masks[0, :, ::4, ::4]
+        vectors, _ = pooled((theirs + back) / 2, class_weights(mask, torch.tensor([[1, 2]])))
+        torch.testing.assert_close(task.fine.vectors, vectors)
+        assert right.coarse is not None
+        mirrored = SpaceFeatures(right.fine.flip(3), right.coarse.flip(3))
+        size = (SIZE, SIZE)
+        logits = (plain.coarse_logits(left, task, size) + plain.coarse_logits(mirrored, task, size)) / 2
+        torch.testing.assert_close(net.coarse_logits(seen, task, size), logits)
+        assert task.coarse is not None
+        seen.human = task.coarse.vectors, torch.ones(size, dtype=torch.bool)
+        cosines = (similarity(left.fine, vectors) + similarity(mirrored.fine, vectors)) / 2
+        torch.testing.assert_close(net.parse(seen, task, size)[1:], upsampled(cosines, size)[0])
+
+
+def test_centre_subtracts_the_mean_of_the_supports_person() -> None:
+    net = gated(gate=True, centre=True).eval()
+    one = batch()
+    with torch.no_grad():
+        theirs, query = support(net, one, (1, 2)), net.encode(one.query_images[:1])
+        task = net.adapt(theirs)
+        human = one.support_masks[0, 0, ::4, ::4] > 0
+        centre = theirs.features.fine[0, :, human].mean(1)
+        assert task.coarse is not None
+        query.human = task.coarse.vectors, torch.ones(SIZE, SIZE, dtype=torch.bool)
+        cosines = similarity(query.fine - centre[:, None, None], task.fine.vectors - centre)
+        torch.testing.assert_close(net.parse(query, task, (SIZE, SIZE))[1:], upsampled(cosines, (SIZE, SIZE))[0])
+
+
+def test_self_support_by_hand() -> None:
+    # Two classes along the axes, four pixels of the person. The leads are 0.9, 0.2, 0.5 and 0.1; their lower median is
+    # 0.2, so three pixels are sure: the first two are nearest to class 0, the third to class 1.
+    vectors = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
+    closeness = torch.tensor([[[[0.9, 0.6, 0.1, 0.5]], [[0.0, 0.4, 0.6, 0.4]]]])
+    features = torch.tensor([[[[3.0, 1.0, 0.0, 9.0]], [[0.0, 4.0, 5.0, 9.0]]]])
+    found = _supported(vectors, features, closeness, torch.ones(1, 1, 4, dtype=torch.bool))
+    # Class 0: (1, 0) and the mean (2, 2) of length sqrt(8), so (1 + 0.7071, 0.7071); class 1: (0, 1) and (0, 1).
+    torch.testing.assert_close(found, torch.tensor([[[1.70711, 0.70711], [0.0, 2.0]]]), rtol=0, atol=1e-5)
+    # Without a person, and for a class that wins no sure pixel, prototypes stay.
+    assert _supported(vectors, features, closeness, torch.zeros(1, 1, 4, dtype=torch.bool)) is vectors
+    only = torch.tensor([[[[True, False, False, False]]]])[0]
+    torch.testing.assert_close(_supported(vectors, features, closeness, only)[0, 1], torch.tensor([0.0, 1.0]))

@@ -129,6 +129,16 @@ def test_absent_and_empty_slots_are_neither_stored_nor_recalled_in_training() ->
     assert memory.rows.flatten().tolist() == [0.0, 10.0, 0.0, 0.0]
 
 
+def test_a_class_without_a_row_is_static_and_never_stored() -> None:
+    memory = memory_with({3: 10.0})
+    static = torch.tensor([[[20.0], [5.0]], [[40.0], [7.0]]])
+    used, present = memory(static, torch.tensor([[True, True], [True, False]]), torch.tensor([[3, 4], [3, 9]]), False)
+    # Class 3: 0.9 * 10 + 0.1 * 20 = 11, then 0.9 * 11 + 0.1 * 40 = 13.9. There are rows below 4 alone.
+    assert used.flatten().tolist() == pytest.approx([11.0, 5.0, 13.9, 0.0])
+    assert present.tolist() == [[True, True], [True, False]]
+    assert memory.rows.flatten().tolist() == pytest.approx([0.0, 0.0, 0.0, 13.9])
+
+
 def test_at_test_a_stored_prototype_stands_for_its_class_and_a_novel_class_is_static() -> None:
     memory = memory_with({1: 10.0, 3: 30.0}).eval()
     ids = torch.tensor([[1, 2, 3, EMPTY]])

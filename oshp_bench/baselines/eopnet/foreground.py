@@ -1,19 +1,32 @@
 """EOP-Net with a foreground gate (eopnet-fg): this project's own method, not the paper's.
 
 Novel classes are background in the fine masks of training, though the coarse masks say that they are human: EOP-Net
-learns to call them background, and does so at test (the paper's testing bias, Table 5). Four changes, each of which
-can be switched off, on the same network and data, at the same cost:
+learns to call them background, and does so at test (the paper's testing bias, Table 5). Each change below can be
+switched off, on the same network and data.
+
+In training (disguise.py):
 
 1. ignore: the fine losses leave out pixels that are human and carry no base class.
-2. gate: at test, background is what the coarse space says; inside it the nearest prototype wins.
-3. rivals: there, the remembered prototypes of base classes that the support lacks compete too; what they win is
+2. unnamed: instead, these pixels are a class of their own. It takes part in AGM, NPM and the contrast with the
+   support's static prototype. It is not remembered, and nobody asks for it at test.
+3. as_novel: some base classes of an episode are treated as novel ones are at test: they are not remembered, and their
+   prototypes are the support's.
+
+At test, behind the gate:
+
+4. gate: background is what the coarse space says; inside it the nearest prototype wins.
+5. rivals: there, the remembered prototypes of base classes that the support lacks compete too; what they win is
    nothing that was asked for, hence background. It is what makes the gate usable in 1-way, too.
-4. layout: people are built alike, so the support's mask, brought from its person's box to the query's and blurred,
+6. layout: people are built alike, so the support's mask, brought from its person's box to the query's and blurred,
    adds to the cosines.
+7. mirror: prototypes, cosines and coarse logits are means over the photo and its mirror image.
+8. centre: cosines are taken after the mean feature of the support's person is subtracted.
+9. self_support: prototypes are averaged with those of the query's own pixels, from a first parse.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,18 +34,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from oshp_bench.baselines.backbones.layers import upsampled
-from oshp_bench.baselines.contract import Support
+from oshp_bench.baselines.backbones.layers import Backbone, upsampled
+from oshp_bench.baselines.contract import Batch, Labels, Progress, Support
 from oshp_bench.baselines.eopnet.coarse import HUMAN
+from oshp_bench.baselines.eopnet.disguise import Disguise
 from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpacePrototypes
 from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetFGSettings
-from oshp_bench.baselines.pieces.prototypes import class_weights, similarity, to_grid
+from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity, to_grid
 from oshp_bench.datasets.images import IGNORE
+from oshp_bench.episodes.episodes import Way
 
 # Below any cosine with its layout, and finite: a bilinear weight of 0 would make an infinite one NaN.
 _NEVER = 1e4
 # The layout is blurred over this part of the person's height, twice.
 _BLUR = 8
+
+
+@dataclass
+class ViewedFeatures(SpaceFeatures):
+    """An image in both spaces, with what its mirror image gave.
+
+    Attributes:
+        mirrored: the features of the mirror image, mirrored back.
+    """
+
+    mirrored: SpaceFeatures | None = None
+
+    def views(self) -> list[SpaceFeatures]:
+        """The image, and its mirror image if there is one."""
+        return [self] if self.mirrored is None else [self, self.mirrored]
 
 
 @dataclass(frozen=True)
@@ -41,9 +71,11 @@ class LaidOutPrototypes(SpacePrototypes):
 
     Attributes:
         layout: float [1, K, h, w]: 1 where the support's mask has a slot's class, cut to the support's person.
+        centre: float [1, C]: what is subtracted from features and prototypes before cosines.
     """
 
     layout: Tensor
+    centre: Tensor
 
 
 class EOPNetFG(EOPNet):
@@ -53,26 +85,58 @@ class EOPNetFG(EOPNet):
     defaults = {name: EOPNET_DEFAULTS[name] for name in ("cpu", "quick")}
     settings: EOPNetFGSettings
 
+    def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetFGSettings | None = None) -> None:
+        settings = settings or EOPNetFGSettings()
+        super().__init__(backbone, labels, way, settings)
+        self.disguise = Disguise(labels.count, settings.unnamed != "off", settings.as_novel)
+
     def describe(self) -> dict[str, Any]:
         """As EOPNet's; behind the gate there is neither NPM nor screening."""
         return {"head": "cosine behind the gate", "screening": None} if self.settings.gate else super().describe()
 
+    def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """As EOPNet's, of masks in which unnamed pixels, and classes to be treated as novel, have ids of their own."""
+        return super().losses(self.disguise(batch), progress)
+
+    def asked(self, batch: Batch, grid: tuple[int, int]) -> Tensor:
+        """As EOPNet's; in 1-way unnamed follows the target."""
+        asked = super().asked(batch, grid)
+        if self.settings.unnamed == "off" or batch.way == "k":
+            return asked
+        return functional.pad(asked, (0, 1), value=self.labels.count)
+
     def truth(self, masks: Tensor, coarse: Tensor, task: SpacePrototypes) -> Tensor:
-        """As EOPNet's, but human pixels without a base class are to be ignored."""
+        """As EOPNet's, but human pixels without a base class are ignored, unless they have a channel."""
         truth = super().truth(masks, coarse, task)
+        if self.settings.unnamed != "off":
+            return truth.masked_fill((masks == self.labels.count) & (truth == 0), IGNORE)
         return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
+
+    def encode(self, images: Tensor) -> ViewedFeatures:
+        """As EOPNet's; at test, with `mirror`, of the mirror image too."""
+        seen = ViewedFeatures(**vars(super().encode(images)))
+        if not self.training and self.settings.gate and self.settings.mirror:
+            other = super().encode(images.flip(3))
+            seen.mirrored = SpaceFeatures(other.fine.flip(3), None if other.coarse is None else other.coarse.flip(3))
+        return seen
 
     def adapt(self, support: Support) -> SpacePrototypes:
         """As EOPNet's, with a prototype for every rival after those of the classes, and the support's layout."""
         if not self.settings.gate:
             return super().adapt(support)
-        classes, fine = support.classes, support.features.fine
+        classes, features = support.classes, _merged(support.features)
         rivals = sorted(self.learned_classes().difference(classes)) if self.settings.rivals else []
-        task = super().adapt(replace(support, classes=(*classes, *rivals)))
-        grid = (fine.shape[2], fine.shape[3])
-        rows, columns = _box(to_grid(support.coarse, grid)[0] == HUMAN)
+        task = super().adapt(replace(support, features=features, classes=(*classes, *rivals)))
+        grid = (features.fine.shape[2], features.fine.shape[3])
+        human = to_grid(support.coarse, grid) == HUMAN
+        rows, columns = _box(human[0])
         layout = class_weights(to_grid(support.mask, grid), task.asked)[:, :, rows, columns]
-        return LaidOutPrototypes(task.fine, task.coarse, task.asked[:, : len(classes)], layout)
+        centre = pooled(features.fine, human[:, None].float())[0][:, 0] * self.settings.centre
+        return LaidOutPrototypes(task.fine, task.coarse, task.asked[:, : len(classes)], layout, centre)
+
+    def coarse_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
+        """As EOPNet's, averaged over the views of the query."""
+        return _mean([super(EOPNetFG, self).coarse_logits(view, task, size) for view in _views(query)])
 
     def parse(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         """Cosines and layout: of the classes, and as background's those of the best rival; +inf where no human is."""
@@ -80,14 +144,61 @@ class EOPNetFG(EOPNet):
             return super().parse(query, task, size)
         grid = (query.fine.shape[2], query.fine.shape[3])
         human = self.human(query, task, size)
-        closeness = similarity(query.fine, task.fine.vectors)
-        closeness = closeness + self.settings.layout * _laid_out(task.layout, to_grid(human[None], grid)[0])
-        closeness = closeness.masked_fill(~task.fine.present[:, :, None, None], -_NEVER)
-        closeness = upsampled(closeness, size)[0]
+        small = to_grid(human[None], grid)
+        views = [view.fine - task.centre[:, :, None, None] for view in _views(query)]
+        vectors = task.fine.vectors - task.centre[:, None]
+        layout = self.settings.layout * _laid_out(task.layout, small[0])
+
+        def closeness(vectors: Tensor) -> Tensor:
+            cosines = _mean([similarity(view, vectors) for view in views]) + layout
+            return cosines.masked_fill(~task.fine.present[:, :, None, None], -_NEVER)
+
+        close = closeness(vectors)
+        if self.settings.self_support:
+            close = closeness(_supported(vectors, _mean(views), close, small))
+        close = upsampled(close, size)[0]
         classes = task.asked.shape[1]
-        nothing = closeness.new_full((1, *size), -_NEVER)
-        background = torch.cat((nothing, closeness[classes:])).amax(0, keepdim=True)
-        return torch.cat((background.masked_fill(~human, torch.inf), closeness[:classes]))
+        nothing = close.new_full((1, *size), -_NEVER)
+        background = torch.cat((nothing, close[classes:])).amax(0, keepdim=True)
+        return torch.cat((background.masked_fill(~human, torch.inf), close[:classes]))
+
+
+def _views(features: SpaceFeatures) -> list[SpaceFeatures]:
+    return features.views() if isinstance(features, ViewedFeatures) else [features]
+
+
+def _merged(features: SpaceFeatures) -> SpaceFeatures:
+    """The mean over an image's views."""
+    views = _views(features)
+    coarse = [view.coarse for view in views if view.coarse is not None]
+    return SpaceFeatures(_mean([view.fine for view in views]), _mean(coarse) if coarse else None)
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    """The mean; of a single tensor the tensor itself."""
+    return tensors[0] if len(tensors) == 1 else torch.stack(list(tensors)).mean(0)
+
+
+def _supported(vectors: Tensor, features: Tensor, closeness: Tensor, human: Tensor) -> Tensor:
+    """Prototypes averaged, as unit vectors, with those of the query's own pixels of a first parse.
+
+    Only the half of the person counts where the best class leads the second best by most. A class that wins nothing
+    there keeps its prototype.
+
+    Args:
+        vectors: float [1, K, C].
+        features: float [1, C, h, w].
+        closeness: float [1, K, h, w]: what the first parse compares.
+        human: bool [1, h, w].
+    """
+    if not human.any():
+        return vectors
+    best, second = functional.pad(closeness, (0, 0, 0, 0, 0, 1), value=-_NEVER).topk(2, 1).values.unbind(1)
+    lead = best - second
+    sure = human & (lead >= lead[human].median())
+    found, there = pooled(features, ((closeness == best[:, None]) & sure[:, None]).float())
+    ours, theirs = functional.normalize(vectors, dim=2), functional.normalize(found, dim=2)
+    return torch.where(there[..., None], ours + theirs, ours)
 
 
 def _box(human: Tensor) -> tuple[slice, slice]:

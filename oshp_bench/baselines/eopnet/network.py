@@ -208,7 +208,7 @@ class EOPNet(LearnedMethod):
         grid, size = _grid(query), (batch.query_masks.shape[1], batch.query_masks.shape[2])
         ours = Side(query.fine, to_grid(batch.query_masks, grid), to_grid(batch.query_coarse, grid))
         theirs = Side(support.fine, to_grid(batch.support_masks[:, 0], grid), to_grid(batch.support_coarse[:, 0], grid))
-        task = self.prototypes(support, theirs.mask, theirs.coarse, asked_classes(batch, grid), progress.epoch)
+        task = self.prototypes(support, theirs.mask, theirs.coarse, self.asked(batch, grid), progress.epoch)
         truth = self.truth(batch.query_masks, batch.query_coarse, task)
         beta, losses = self.beta(progress), {}
         if self.agm is not None:
@@ -220,6 +220,10 @@ class EOPNet(LearnedMethod):
         if self.settings.parts.contrast:
             losses["contrast"] = self.contrast(ours, theirs, task.fine.ids)
         return losses
+
+    def asked(self, batch: Batch, grid: tuple[int, int]) -> Tensor:
+        """The classes that a training step parses, int64 [N, K], EMPTY-padded; see `asked_classes`."""
+        return asked_classes(batch, grid)
 
     def contrast(self, query: Side, support: Side, ids: Tensor) -> Tensor:
         """Prototype contrast, eq. (12), over the classes that both images have; the others lack a prototype."""

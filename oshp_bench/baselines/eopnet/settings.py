@@ -61,15 +61,27 @@ class EOPNetFGSettings(EOPNetSettings):
     """EOP-Net's settings, and those of its foreground gate (foreground.py)."""
 
     ignore: bool = True
-    """Change 1; it acts in training only."""
+    """In training, the fine losses leave out human pixels without a base class."""
+    unnamed: Literal["off", "one"] = "off"
+    """In training, human pixels without a base class: off, as `ignore` says; or one class, parsed by the support's
+    static prototype and never remembered. Where the support shows none, those of the query are ignored."""
+    as_novel: Annotated[float, Range(0, 1)] = 0.0
+    """In training, the probability with which a base class of an episode is treated as a novel one: not remembered, and
+    parsed by the support's static prototype."""
     gate: bool = at_test(True)
-    """Change 2; without it parsing is EOP-Net's."""
+    """Background is what the coarse space says; without it parsing is EOP-Net's, and nothing below acts."""
     rivals: bool = at_test(True)
-    """Change 3; it needs the gate."""
+    """Inside the gate, remembered base classes that nobody asked for compete, and count as background."""
     # 0.8 was the best on training images: of the model of either fold, on the classes that are novel to it and base in
     # the other.
     layout: Annotated[float, Range(0, 1000)] = at_test(0.8)
-    """Change 4: weight of the support's layout beside the cosines, 0 for none; it needs the gate."""
+    """Weight of the support's layout beside the cosines, 0 for none."""
+    mirror: bool = at_test(False)
+    """Prototypes, cosines and coarse logits are means over a photo and its mirror image; takes twice the time."""
+    centre: bool = at_test(False)
+    """Subtract the mean feature of the support's person before cosines are taken."""
+    self_support: bool = at_test(False)
+    """Average the prototypes with those of the query's own pixels, from a first parse."""
 
     def __post_init__(self) -> None:
         problems = outside(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from oshp_bench.baselines.pieces.prototypes import EMPTY
 from oshp_bench.distributed import of_all_processes
@@ -19,6 +20,8 @@ class StaticPrototypes(nn.Module):
 
 class MomentumPrototypes(StaticPrototypes):
     """Momentum-updated prototypes, eq. (3), of the classes seen in training.
+
+    A class without a row, whose id is `count` or more, is never remembered: its prototypes are static.
 
     The memory goes through the samples one after the other, so that the second sample of a batch meets what the
     first one left; with several processes it goes through all their samples, in order of rank, and stays the same
@@ -74,7 +77,7 @@ class MomentumPrototypes(StaticPrototypes):
         """Lets the memory learn all samples of all processes; what it held before each of ours: [N, K, C]."""
         count, width = self.rows.shape
         # One row a class instead of one a slot, so that all processes give tensors of one shape.
-        place = torch.where(present, ids, count)
+        place = torch.where(present & (ids < count), ids, count)
         dense = static.new_zeros(len(static), count + 1, width)
         dense.scatter_(1, place[..., None].expand(-1, -1, width), static)
         seen = torch.zeros_like(dense[..., 0], dtype=torch.bool).scatter_(1, place, True)
@@ -85,5 +88,6 @@ class MomentumPrototypes(StaticPrototypes):
             before.append(rows)
             rows = torch.where(there[:, None], self.mixed(rows, sample, fresh), rows)
         self.rows.copy_(rows)
-        mine = torch.stack(before)[first : first + len(static)]
-        return mine.gather(1, ids.clamp(min=0)[..., None].expand(-1, -1, width))
+        # The row after the last one is nobody's, and empty.
+        mine = functional.pad(torch.stack(before)[first : first + len(static)], (0, 0, 0, 1))
+        return mine.gather(1, place[..., None].expand(-1, -1, width))
