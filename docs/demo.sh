@@ -8,7 +8,7 @@ for method in background class-prior copy-support; do
   oshp-predict "$method" --manifest "$manifest" --way k -o "$out/$method"
 done
 oshp-train --preset quick --method eopnet-fg --manifest "$manifest" -o "$out/train"
-oshp-predict "$out/train/best.safetensors" --manifest "$manifest" -o "$out/eopnet-fg"
+oshp-predict "$out/train/best.safetensors" --manifest "$manifest" --way k -o "$out/eopnet-fg"
 oshp-score "$out/copy-support" "$out/eopnet-fg" --manifest "$manifest" --way k | tail -n 40
 oshp-score "$out/eopnet-fg" --manifest "$manifest" --out "$out/result" --sheet "$out/sheet.png" \
   --floor "$out/background" --floor "$out/class-prior" --floor "$out/copy-support" --report "$out/report.html"

@@ -227,3 +227,12 @@ def test_self_support_by_hand() -> None:
     assert _supported(vectors, features, closeness, torch.zeros(1, 1, 4, dtype=torch.bool)) is vectors
     only = torch.tensor([[[[True, False, False, False]]]])[0]
     torch.testing.assert_close(_supported(vectors, features, closeness, only)[0, 1], torch.tensor([0.0, 1.0]))
+
+
+def test_a_network_of_k_way_training_parses_1_way_behind_the_gate_with_rivals() -> None:
+    assert (gated(gate=True, rivals=True).ways, gated("1", gate=True, rivals=True).ways) == (("k", "1"), ("1",))
+    assert (gated(gate=True).ways, gated(rivals=True).ways) == (("k",), ("k",))
+    net = gated(gate=True, rivals=True)
+    steps(net)
+    # The target competes with the classes that are remembered, as it does when all of them are asked for.
+    torch.testing.assert_close(parsed(net, HUMAN, (2,)) == 2, parsed(net, HUMAN, (1, 2, 3, 7)) == 2)

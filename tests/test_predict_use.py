@@ -57,7 +57,7 @@ def test_settings_that_only_matter_at_test_can_be_changed(
         for name, model in {"trained": {}, "made": {"rivals": False, "layout": 0.0}}.items()
     }
     paths = {name: save_drawn(tmp_path / f"{name}.safetensors", card) for name, card in cards.items()}
-    options = ("--set", "layout=0", "--set", "rivals=false")
+    options = ("--set", "layout=0", "--set", "rivals=false", "--way", "k")
     changed = begun(
         tmp_path / "changed", manifest, tiny_root, paths["trained"], "k", changes=("layout=0", "rivals=false")
     )
@@ -68,9 +68,13 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     assert network["changed"] == {"rivals": False, "layout": 0.0}
     others = {name: begun(tmp_path / name, manifest, tiny_root, path, "k") for name, path in paths.items()}
     for name, path in paths.items():
-        assert predict(path, others[name], files, tiny_root).exit_code == 0
+        assert predict(path, others[name], files, tiny_root, "--way", "k").exit_code == 0
     assert done(changed, "k") == done(others["made"], "k") != done(others["trained"], "k")
-    for folder, more in ((changed, ()), (others["trained"], options), (changed, ("--set", "layout=0"))):
+    for folder, more in (
+        (changed, ("--way", "k")),
+        (others["trained"], options),
+        (changed, ("--set", "layout=0", "--way", "k")),
+    ):
         result = predict(paths["trained"], folder, files, tiny_root, *more)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert "come from another network, or another use of it (changed is " in result.stderr
@@ -78,7 +82,7 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
         "error: --set: 'alpha' is no setting of eopnet-fg that may change after training; screening, gate, rivals,"
-        " layout can be set",
+        " layout, mirror, centre, self_support can be set",
         "error: --set: gate is 2, not true or false",
     ]
 

@@ -42,7 +42,7 @@ from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpaceProt
 from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetFGSettings
 from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity, to_grid
 from oshp_bench.datasets.images import IGNORE
-from oshp_bench.episodes.episodes import Way
+from oshp_bench.episodes.episodes import WAYS, Way
 
 # Below any cosine with its layout, and finite: a bilinear weight of 0 would make an infinite one NaN.
 _NEVER = 1e4
@@ -88,6 +88,9 @@ class EOPNetFG(EOPNet):
     def __init__(self, backbone: Backbone, labels: Labels, way: Way, settings: EOPNetFGSettings | None = None) -> None:
         settings = settings or EOPNetFGSettings()
         super().__init__(backbone, labels, way, settings)
+        # What is asked for competes with all that the network has learned, whether one class is asked for or several.
+        if settings.gate and settings.rivals and way == "k":
+            self.ways = WAYS
         self.disguise = Disguise(labels.count, settings.unnamed != "off", settings.as_novel)
 
     def describe(self) -> dict[str, Any]:
