@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from board_cases import CARD, document, entries_of, on, write
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oshp_bench.episodes.episodes import WAYS
+from oshp_bench.errors import OshpError
+from oshp_bench.leaderboard.board_cli import main
 from oshp_bench.leaderboard.entries import Entry, load_entries
+from oshp_bench.leaderboard.not_run import load_not_run
 from oshp_bench.leaderboard.standings import Standing, known_manifests, standings
+from oshp_bench.leaderboard.tables import markdown_tables
 
 NOVEL = "kway/novel_miou"
 
@@ -236,3 +242,42 @@ def test_published_figures_are_the_papers_and_five_averages_are_corrected() -> N
         "EOP-Net",
         [0.257, 0.304, 0.281, 0.43, 0.457, 0.444, 0.809],
     )
+
+
+NOT_RUN = {"format": "oshp-not-run/1", "method": "PerSAM", "dataset": "ccp", "protocol": "official", "ways": ["1"]}
+NOT_RUN |= {"reason": "no weights at hand"}
+
+
+def test_a_method_that_was_not_run_is_named_with_the_reason(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", document(manifest=on("ccp_fold1")))
+    (tmp_path / "not-run.json").write_text(json.dumps(NOT_RUN))
+    entries, _ = load_entries([tmp_path])
+    missing = load_not_run([tmp_path])
+    kway, oneway = standings(entries, known_manifests(entries, ()), published=False, not_run=missing)
+    assert [row.name for row in kway.rows] == ["by hand"]
+    last = oneway.rows[-1]
+    assert (last.name, last.kind, dict(last.cells)) == ("PerSAM", "missing", {})
+    text = markdown_tables([oneway])
+    assert "| PerSAM (not run) | - | - | - |" in text
+    assert "- PerSAM: not run: no weights at hand" in text
+    done = CliRunner().invoke(main, ["build", str(tmp_path), "-o", str(tmp_path / "site"), "--no-published"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert '<span class="kind">not run</span>' in page and "not run: no weights at hand" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format": "oshp-not-run/2"}, 'its "format" is not "oshp-not-run/1"'),
+        ({"ways": ["2"]}, "ways holds something other than k, 1"),
+        ({"reason": "x" * 201}, "reason is longer than 200 characters"),
+        ({"method": "a\u001b"}, "method holds U+001B"),
+        ({"more": 1}, "unknown member 'more'"),
+    ],
+)
+def test_a_wrong_list_of_what_was_not_run_is_refused(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    (tmp_path / "not-run.json").write_text(json.dumps({**NOT_RUN, **change}))
+    with pytest.raises(OshpError) as refused:
+        load_not_run([tmp_path])
+    assert any(line.startswith(f"{tmp_path / 'not-run.json'}: {problem}") for line in refused.value.problems)

@@ -186,6 +186,7 @@ def _standings(
 ) -> tuple[tuple[Entry, ...], dict[str, Manifest], tuple[Standing, ...]]:
     """The entries, the available manifests, and the tables with their tests. Notes go to stderr."""
     from oshp_bench.leaderboard.entries import load_entries
+    from oshp_bench.leaderboard.not_run import load_not_run
     from oshp_bench.leaderboard.significance import with_tests
     from oshp_bench.leaderboard.standings import known_manifests, standings
 
@@ -196,4 +197,5 @@ def _standings(
     unknown = (entry.manifest for entry in entries if entry.manifest.test_digest not in known)
     for name in sorted({f"{manifest.name} {manifest.version}" for manifest in unknown}):
         echo(f"note: {name}: this manifest is missing; give --manifest to check and test its results", err=True)
-    return entries, known, with_tests(standings(entries, known, published=published), known)
+    tables = standings(entries, known, published=published, not_run=load_not_run(results))
+    return entries, known, with_tests(tables, known)

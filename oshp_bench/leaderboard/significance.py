@@ -69,7 +69,7 @@ def _tested_rows(table: Standing, manifests: Mapping[str, Manifest], problems: l
     above: Row | None = None
     scored_above: dict[int, list[Result]] = {}
     for row in table.rows:
-        if row.kind == "published":
+        if row.kind in ("published", "missing"):
             yield row
             continue
         scored: dict[int, list[Result]] = {}

@@ -12,6 +12,7 @@ from oshp_bench.datasets.labels import builtin_specs, load_spec
 from oshp_bench.episodes.episodes import Way, way_key
 from oshp_bench.files import content_digest
 from oshp_bench.leaderboard.entries import Entry
+from oshp_bench.leaderboard.not_run import NotRun
 from oshp_bench.manifest import Manifest, load_manifest, shipped_manifests
 from oshp_bench.manifest.truth_digests import same_truth, shipped_digest
 from oshp_bench.metrics.figures import HEADLINE
@@ -59,11 +60,12 @@ class Row:
     """A method in a table.
 
     Attributes:
-        kind: "entry", "floor" or "published".
+        kind: "entry", "floor", "published" or "missing".
         cells: (figure, fold) -> cell; fold None is the average over all folds, if there are several.
         entries: fold -> the results, one for each training run; empty for published rows.
         namesakes: number of rows of the table with this name.
         twins: names of the other rows with the same predictions.
+        reason: why a missing row has no figures.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row:
     tests: tuple[PairedTest, ...] = ()
     namesakes: int = 1
     twins: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def entry(self) -> Entry | None:
@@ -104,6 +107,7 @@ class Row:
             f"intervals of {' and '.join(f'{100 * level:g}' for level in levels)} %": levels,
             f"one of {self.namesakes} rows of this name": self.namesakes > 1,
             f"the same predictions as {', '.join(self.twins)}": self.twins,
+            f"not run: {self.reason}": self.reason,
         }
         return tuple(text for text, holds in said.items() if holds)
 
@@ -166,7 +170,11 @@ def known_manifests(entries: Iterable[Entry], given: Sequence[str]) -> dict[str,
 
 
 def standings(
-    entries: Iterable[Entry], manifests: Mapping[str, Manifest], *, published: bool = True
+    entries: Iterable[Entry],
+    manifests: Mapping[str, Manifest],
+    *,
+    published: bool = True,
+    not_run: Sequence[NotRun] = (),
 ) -> tuple[Standing, ...]:
     """All tables: the paper's datasets in its order, then other datasets by name; the paper's sampling rule first.
 
@@ -176,9 +184,12 @@ def standings(
     Args:
         manifests: the available manifests, by test digest.
         published: adds the paper's rows to tables on the paper's test, or as tables of their own if there are none.
+        not_run: methods that get a row without figures.
     """
     papers = published_tables() if published else ()
-    tables = [table for group in _comparable(entries, manifests) for table in _tables(*group, manifests, papers)]
+    tables = [
+        table for group in _comparable(entries, manifests) for table in _tables(*group, manifests, papers, not_run)
+    ]
     beside = [table.published for table in tables]
     for paper in papers:
         if paper not in beside:
@@ -241,7 +252,11 @@ def _apart(group: list[Entry], order: list[str]) -> Iterator[tuple[list[Entry], 
 
 
 def _tables(
-    group: list[Entry], apart: bool, manifests: Mapping[str, Manifest], papers: Sequence[PublishedTable]
+    group: list[Entry],
+    apart: bool,
+    manifests: Mapping[str, Manifest],
+    papers: Sequence[PublishedTable],
+    not_run: Sequence[NotRun],
 ) -> Iterator[Standing]:
     first = group[0].manifest
     spec = load_spec(first.dataset) if first.dataset in builtin_specs() else None
@@ -255,6 +270,11 @@ def _tables(
             continue
         if paper:
             rows += _published_rows(paper, names)
+        rows += [
+            Row(method.method, "missing", {}, reason=method.reason)
+            for method in not_run
+            if (method.dataset, method.protocol) == (first.dataset, first.protocol) and way in method.ways
+        ]
         yield Standing(
             dataset=first.dataset,
             title=title,

@@ -12,7 +12,7 @@ from oshp_bench.metrics.escapes import csv_cell, latex, markdown, one_line
 from oshp_bench.metrics.figures import parse_figure
 
 MARK = "†"
-KINDS = {"entry": "", "floor": "floor", "published": "published"}
+KINDS = {"entry": "", "floor": "floor", "published": "published", "missing": "not run"}
 _NONE = "-"
 Content = str | float | None
 TEST_COLUMNS = ("dataset", "protocol", "version", "convention", "way")
