@@ -13,8 +13,9 @@ from torch import Tensor
 from oshp_bench.baselines.contract import Batch, Labels
 from oshp_bench.baselines.eopnet.disguise import Disguise
 from oshp_bench.baselines.eopnet.foreground import EOPNetFG
+from oshp_bench.baselines.eopnet.network import SpacePrototypes
 from oshp_bench.baselines.eopnet.settings import EOPNetFGSettings
-from oshp_bench.baselines.pieces.prototypes import class_weights, pooled
+from oshp_bench.baselines.pieces.prototypes import Prototypes, class_weights, pooled
 from oshp_bench.episodes.episodes import Way
 from oshp_bench.errors import OshpError
 
@@ -53,16 +54,16 @@ def test_unnamed_is_what_is_human_and_has_no_base_class() -> None:
         support_coarse=coarse[:, None],
         support_targets=torch.tensor([[3]]),
     )
-    masks, supports, targets = seen(Disguise(COUNT, True, 0.0)(one))
+    masks, supports, targets = seen(Disguise(COUNT, "one", 0.0)(one))
     assert masks.tolist() == [[[0, UNNAMED, 0, 3, 255]]]
     assert supports.tolist() == [[[[0, UNNAMED, 0, 3, 255]]]]
     assert targets.tolist() == [[3]]
-    assert Disguise(COUNT, False, 0.0)(one) is one
+    assert Disguise(COUNT, "off", 0.0)(one) is one
 
 
 def test_classes_that_play_novel_ones_have_other_ids_in_both_images_of_an_episode() -> None:
     one = batch("1")
-    masks, supports, targets = seen(Disguise(COUNT, False, 1.0)(one))
+    masks, supports, targets = seen(Disguise(COUNT, "off", 1.0)(one))
     # Class c becomes 8 + c; background and what is to be ignored stay.
     shifted = {0: 0, 255: 255} | {number: 8 + number for number in range(1, 8)}
     assert masks.tolist() == [[[shifted[x] for x in row] for row in mask] for mask in one.query_masks.tolist()]
@@ -81,14 +82,14 @@ def test_each_episode_draws_its_own_at_the_share() -> None:
         support_targets=torch.zeros(500, 1, dtype=torch.int64),
     )
     torch.manual_seed(0)
-    masks, supports, _ = seen(Disguise(COUNT, True, 0.25)(many))
+    masks, supports, _ = seen(Disguise(COUNT, "one", 0.25)(many))
     assert torch.equal(masks, supports[:, 0])
     worn = masks[:, 0] >= COUNT
     assert not worn[:, 0].any()
     # Seven classes in 500 episodes: a standard deviation of sqrt(0.25 * 0.75 / 3500) = 0.7 %.
     assert worn[:, 1:].float().mean().item() == pytest.approx(0.25, abs=0.03)
     torch.manual_seed(0)
-    assert torch.equal(Disguise(COUNT, True, 0.25)(many).query_masks, masks)
+    assert torch.equal(Disguise(COUNT, "one", 0.25)(many).query_masks, masks)
 
 
 def test_unnamed_takes_part_with_the_supports_own_prototype_and_is_not_remembered() -> None:
@@ -113,8 +114,9 @@ def test_unnamed_takes_part_with_the_supports_own_prototype_and_is_not_remembere
 
 
 @pytest.mark.parametrize("way", ["k", "1"])
-def test_unnamed_changes_the_fine_losses_alone(way: Way) -> None:
-    ours, theirs = (made(way, unnamed=kind)(nameless(way), MIDDLE) for kind in ("one", "off"))
+@pytest.mark.parametrize("kind", ["one", "regions"])
+def test_unnamed_changes_the_fine_losses_alone(way: Way, kind: str) -> None:
+    ours, theirs = (made(way, unnamed=kind)(nameless(way), MIDDLE) for kind in (kind, "off"))
     changed = {name for name in ours if ours[name].item() != theirs[name].item()}
     assert changed == {"agm", "npm", "contrast"}
 
@@ -143,9 +145,38 @@ def test_unnamed_that_the_support_does_not_show_is_ignored() -> None:
     assert (truth[worn.query_masks == UNNAMED] == 255).all()
 
 
+def test_regions_are_the_largest_connected_ones_of_the_support() -> None:
+    mask = torch.tensor([[8, 8, 0, 8], [0, 0, 0, 8], [8, 3, 8, 8]])[None, None]
+    # Sizes: 2 above on the left, 4 on the right, 1 below on the left.
+    split = Disguise(COUNT, "regions", 0.0).by_region(mask)
+    assert split[0, 0].tolist() == [[17, 17, 0, 16], [0, 0, 0, 16], [255, 3, 16, 16]]
+    assert mask.max() == 8
+    assert Disguise(COUNT, "regions", 0.0).by_region(mask * 0).tolist() == (mask * 0).tolist()
+
+
+def test_regions_are_one_channel_of_the_losses() -> None:
+    net = made(unnamed="regions")
+    ids = torch.tensor([[1, 16, 17], [16, 2, -1], [1, 2, 3]])
+    present = torch.tensor([[True, True, True], [False, True, False], [True, True, True]])
+    classes = Prototypes(ids, torch.zeros(3, 3, 8), present, present)
+    logits = torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, -torch.inf, 1.0, -torch.inf], [0.0, 1.0, 2.0, 3.0]])
+    logits = logits[..., None, None].requires_grad_()
+    found = net._as_one(logits, classes)
+    # exp 2 + exp 3 = 27.4746, whose logarithm is 3.3133.
+    inf = torch.inf
+    expected = torch.tensor([[0.0, 1.0, 3.31326, -inf], [0.0, -inf, 1.0, -inf], [0.0, 1.0, 2.0, 3.0]])
+    torch.testing.assert_close(found[..., 0, 0], expected, rtol=0, atol=1e-5)
+    torch.autograd.backward(found[found.isfinite()].sum())
+    assert logits.grad is not None and logits.grad.isfinite().all()
+    masks = torch.tensor([[[UNNAMED, 1, 0, 255]]]).expand(3, -1, -1)
+    truth = net.truth(masks, masks.clamp(max=1), SpacePrototypes(classes, None, ids))
+    assert truth[:, 0].tolist() == [[2, 1, 0, 255], [255, 0, 0, 255], [255, 1, 0, 255]]
+
+
 @pytest.mark.parametrize("way", ["k", "1"])
-def test_training_with_both_changes_runs_and_remembers_base_classes_alone(way: Way) -> None:
-    net = made(way, unnamed="one", as_novel=0.5)
+@pytest.mark.parametrize("unnamed", ["one", "regions"])
+def test_training_with_both_changes_runs_and_remembers_base_classes_alone(way: Way, unnamed: str) -> None:
+    net = made(way, unnamed=unnamed, as_novel=0.5)
     torch.manual_seed(3)
     steps(net, 6)
     assert net.learned_classes() <= {1, 2, 3, 7}
@@ -159,7 +190,8 @@ def test_all_base_classes_as_novel_leave_the_memory_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "changes"), [(255, {"unnamed": "one"}), (128, {"as_novel": 0.1}), (254, {"as_novel": 1.0})]
+    ("count", "changes"),
+    [(255, {"unnamed": "one"}), (127, {"unnamed": "regions"}), (128, {"as_novel": 0.1}), (254, {"as_novel": 1.0})],
 )
 def test_masks_without_numbers_to_spare_are_refused(count: int, changes: dict[str, Any]) -> None:
     with pytest.raises(OshpError, match=r"leaves too few for model.unnamed or model.as_novel"):

@@ -1,16 +1,22 @@
-"""What eopnet-fg's training makes of classes: unnamed pixels become one, and some base classes play novel ones."""
+"""What eopnet-fg's training makes of classes: unnamed pixels become some, and some base classes play novel ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from oshp_bench.baselines.contract import Batch
 from oshp_bench.baselines.eopnet.coarse import HUMAN
+from oshp_bench.baselines.eopnet.settings import Unnamed
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.errors import OshpError
+
+# How many regions of a support's unnamed pixels have a prototype, the largest ones: each takes a pass of AGM.
+REGIONS = 2
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Disguise:
 
     Args:
         count: one more than the largest class id.
-        unnamed: these pixels are a class of their own.
+        unnamed: see EOPNetFGSettings.
         share: how probable it is that a base class is in disguise, in both images of an episode.
 
     Raises:
@@ -29,11 +35,11 @@ class Disguise:
     """
 
     count: int
-    unnamed: bool
+    unnamed: Unnamed
     share: float
 
     def __post_init__(self) -> None:
-        if (self.unnamed and self.count >= IGNORE) or (self.share and 2 * self.count > IGNORE):
+        if max(self.unnamed_ids, default=2 * self.count - 1 if self.share else 0) >= IGNORE:
             raise OshpError(
                 f"class ids go up to {self.count - 1}, which leaves too few for model.unnamed or model.as_novel; leave"
                 " both off"
@@ -41,7 +47,7 @@ class Disguise:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with other masks and targets; the batch itself where there is nothing to do."""
-        if not (self.unnamed or self.share):
+        if self.unnamed == "off" and not self.share:
             return batch
         ids = torch.arange(IGNORE + 1).repeat(len(batch.query_masks), 1)
         # Drawn on the CPU: the same on every device.
@@ -49,13 +55,36 @@ class Disguise:
         ids = ids.to(batch.query_masks.device)
 
         def disguised(masks: Tensor, coarse: Tensor) -> Tensor:
-            if self.unnamed:
+            if self.unnamed != "off":
                 masks = masks.masked_fill((masks == 0) & (coarse == HUMAN), self.count)
             return ids.gather(1, masks.flatten(1)).view_as(masks)
 
+        supports = disguised(batch.support_masks, batch.support_coarse)
         return replace(
             batch,
             query_masks=disguised(batch.query_masks, batch.query_coarse),
-            support_masks=disguised(batch.support_masks, batch.support_coarse),
+            support_masks=self.by_region(supports) if self.unnamed == "regions" else supports,
             support_targets=ids.gather(1, batch.support_targets),
         )
+
+    @property
+    def unnamed_ids(self) -> range:
+        """The ids that a support's unnamed pixels have."""
+        first, number = {"off": (0, 0), "one": (self.count, 1), "regions": (2 * self.count, REGIONS)}[self.unnamed]
+        return range(first, first + number)
+
+    def by_region(self, masks: Tensor) -> Tensor:
+        """Gives the largest connected regions of unnamed pixels an id each, and ignores the others.
+
+        Args:
+            masks: int64 [N, 1, H, W].
+        """
+        split = masks.cpu().numpy().copy()
+        for mask in split[:, 0]:
+            numbered, found = ndimage.label(mask == self.count)
+            sizes = np.bincount(numbered.ravel(), minlength=1 + found)[1:]
+            ids = np.full(1 + found, IGNORE)
+            largest = np.argsort(-sizes, kind="stable")[:REGIONS]
+            ids[1 + largest] = self.unnamed_ids[: len(largest)]
+            mask[numbered > 0] = ids[numbered[numbered > 0]]
+        return torch.from_numpy(split).to(masks.device)

@@ -8,7 +8,8 @@ In training (disguise.py):
 
 1. ignore: the fine losses leave out pixels that are human and carry no base class.
 2. unnamed: instead, these pixels are a class of their own. It takes part in AGM, NPM and the contrast with the
-   support's static prototype. It is not remembered, and nobody asks for it at test.
+   support's static prototype, or with one of each of its large regions. It is not remembered, and nobody asks for it
+   at test.
 3. as_novel: some base classes of an episode are treated as novel ones are at test: they are not remembered, and their
    prototypes are the support's.
 
@@ -40,7 +41,7 @@ from oshp_bench.baselines.eopnet.coarse import HUMAN
 from oshp_bench.baselines.eopnet.disguise import Disguise
 from oshp_bench.baselines.eopnet.network import EOPNet, SpaceFeatures, SpacePrototypes
 from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetFGSettings
-from oshp_bench.baselines.pieces.prototypes import class_weights, pooled, similarity, to_grid
+from oshp_bench.baselines.pieces.prototypes import Prototypes, class_weights, pooled, similarity, to_grid
 from oshp_bench.datasets.images import IGNORE
 from oshp_bench.episodes.episodes import WAYS, Way
 
@@ -91,7 +92,7 @@ class EOPNetFG(EOPNet):
         # What is asked for competes with all that the network has learned, whether one class is asked for or several.
         if settings.gate and settings.rivals and way == "k":
             self.ways = WAYS
-        self.disguise = Disguise(labels.count, settings.unnamed != "off", settings.as_novel)
+        self.disguise = Disguise(labels.count, settings.unnamed, settings.as_novel)
 
     def describe(self) -> dict[str, Any]:
         """As EOPNet's; behind the gate there is neither NPM nor screening."""
@@ -104,16 +105,42 @@ class EOPNetFG(EOPNet):
     def asked(self, batch: Batch, grid: tuple[int, int]) -> Tensor:
         """As EOPNet's; in 1-way unnamed follows the target."""
         asked = super().asked(batch, grid)
-        if self.settings.unnamed == "off" or batch.way == "k":
+        if batch.way == "k":
             return asked
-        return functional.pad(asked, (0, 1), value=self.labels.count)
+        unnamed = torch.tensor(self.disguise.unnamed_ids, dtype=asked.dtype, device=asked.device)
+        return torch.cat((asked, unnamed.expand(len(asked), -1)), 1)
 
     def truth(self, masks: Tensor, coarse: Tensor, task: SpacePrototypes) -> Tensor:
-        """As EOPNet's, but human pixels without a base class are ignored, unless they have a channel."""
+        """As EOPNet's; human pixels without a base class belong to the first channel of unnamed, else are ignored."""
         truth = super().truth(masks, coarse, task)
-        if self.settings.unnamed != "off":
-            return truth.masked_fill((masks == self.labels.count) & (truth == 0), IGNORE)
-        return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
+        if self.settings.unnamed == "off":
+            return truth.masked_fill((masks == 0) & (coarse == HUMAN), IGNORE) if self.settings.ignore else truth
+        slots = self._unnamed(task.fine) & task.fine.present
+        channel = torch.where(slots.any(1), 1 + slots.int().argmax(1), IGNORE)
+        return torch.where(masks == self.labels.count, channel[:, None, None], truth)
+
+    def agm_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
+        """As EOPNet's; the regions of unnamed are one in training."""
+        return self._as_one(super().agm_logits(query, task, size), task.fine)
+
+    def npm_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
+        """As EOPNet's; the regions of unnamed are one in training."""
+        return self._as_one(super().npm_logits(query, task, size), task.fine)
+
+    def _as_one(self, logits: Tensor, classes: Prototypes) -> Tensor:
+        """Sums, in the softmax, the channels of unnamed [N, 1 + K, H, W] in the first of them; the others get -inf."""
+        if not self.training or self.settings.unnamed != "regions":
+            return logits
+        slots = functional.pad(self._unnamed(classes) & classes.present, (1, 0))
+        first = (slots & (slots.cumsum(1) == 1))[:, :, None, None]
+        others = slots[:, :, None, None] & ~first
+        whole = logits.masked_fill(~slots[:, :, None, None], -_NEVER).logsumexp(1, keepdim=True)
+        return torch.where(first, whole, logits).masked_fill(others, -torch.inf)
+
+    def _unnamed(self, classes: Prototypes) -> Tensor:
+        """Which slots are of unnamed: bool [N, K]."""
+        ids = self.disguise.unnamed_ids
+        return (classes.ids >= ids.start) & (classes.ids < ids.stop)
 
     def encode(self, images: Tensor) -> ViewedFeatures:
         """As EOPNet's; at test, with `mirror`, of the mirror image too."""

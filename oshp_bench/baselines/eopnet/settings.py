@@ -9,6 +9,8 @@ from oshp_bench.baselines.settings import at_test
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.ranges import Range, outside
 
+Unnamed = Literal["off", "one", "regions"]
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -62,9 +64,10 @@ class EOPNetFGSettings(EOPNetSettings):
 
     ignore: bool = True
     """In training, the fine losses leave out human pixels without a base class."""
-    unnamed: Literal["off", "one"] = "off"
+    unnamed: Unnamed = "off"
     """In training, human pixels without a base class: off, as `ignore` says; or one class, parsed by the support's
-    static prototype and never remembered. Where the support shows none, those of the query are ignored."""
+    static prototype and never remembered; or, with regions, by a prototype of each large connected region of the
+    support. Where the support shows none, those of the query are ignored."""
     as_novel: Annotated[float, Range(0, 1)] = 0.0
     """In training, the probability with which a base class of an episode is treated as a novel one: not remembered, and
     parsed by the support's static prototype."""
