@@ -7,6 +7,8 @@ A row is a checkpoint and its changed settings. All rows parse the same pairs an
 over queries. The list of the checkpoints' own manifest has base classes alone. That of --other, the other fold, asks
 for its base classes, among them those that are novel to these checkpoints: everything about novel classes is chosen
 on it. Roles are those of the own manifest. Both lists are of training images.
+
+--untrained puts the network of the first row in front as it was before training: whether training taught it anything.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from oshp_bench.baselines.backbones import build_backbone
 from oshp_bench.baselines.backbones.layers import Backbone
 from oshp_bench.baselines.checkpoints import load_checkpoint
 from oshp_bench.baselines.contract import LearnedMethod
 from oshp_bench.baselines.eopnet.network import EOPNet
 from oshp_bench.baselines.inference import NetworkMethod
+from oshp_bench.baselines.registry import network_class
+from oshp_bench.baselines.settings import changed
 from oshp_bench.console import progress
 from oshp_bench.datasets.sources import Source, find_source
 from oshp_bench.episodes.episodes import WAYS, Episodes, ImageCache, Way
@@ -94,6 +100,30 @@ def opened(given: Sequence[Sequence[str]], manifest: Manifest) -> list[Row]:
     return rows
 
 
+def before_training(path: Path) -> Row:
+    """The network of a checkpoint as its training began: pretrained backbone, the rest drawn by the run's seed.
+
+    Raises:
+        OshpError: see load_checkpoint; or the checkpoint does not say how it was trained.
+    """
+    card = load_checkpoint(path).card
+    settings = (card.training or {}).get("settings")
+    if not isinstance(settings, dict):
+        raise OshpError(f"{path}: does not say how it was trained; give a checkpoint of oshp-train")
+    method, weights = network_class(card.method), settings["weights"]
+    torch.manual_seed(settings["seed"])
+    backbone = build_backbone(
+        card.backbone,
+        width=card.width,
+        weights=Path(weights) if weights else None,
+        pretrained=settings["pretrained"],
+        architecture=card.architecture,
+    )
+    chosen = changed(method.settings_type(), card.model, str(path))
+    network = method.build(backbone, card.labels, card.way, chosen).eval()
+    return Row("untrained", network, NetworkMethod(network, card.test_side, feature_bytes=1 << 26))
+
+
 def evaluated(
     rows: Sequence[Row], manifest: Manifest, pairs: Pairs, source: Source, ways: Sequence[Way]
 ) -> list[Result]:
@@ -131,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--other", help="the manifest of the other fold")
     parser.add_argument("--root", type=Path, help="the dataset's folder")
     parser.add_argument("--row", nargs="+", action="append", required=True, metavar=("CHECKPOINT", "NAME=VALUE"))
+    parser.add_argument("--untrained", action="store_true", help="begin with the first row's network before training")
     parser.add_argument("--way", choices=WAYS, help="one way only")
     parser.add_argument("--pairs", type=int, help="so many pairs of each list, evenly spread")
     parser.add_argument("--out", type=Path, help="write figures and differences there, as JSON")
@@ -140,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len({(listed.dataset.name, listed.class_ids) for listed in lists}) > 1:
         raise OshpError(f"{lists[-1].name}: has other classes than {own.name}; give the other fold of the same dataset")
     rows, source = opened(options.row, own), find_source(own.dataset, options.root)
+    if options.untrained:
+        rows.insert(0, before_training(Path(options.row[0][0])))
     found: dict[str, Any] = {}
     for listed in lists:
         pairs = validation_pairs(listed, options.pairs)
