@@ -30,6 +30,8 @@ COARSE[[0, IGNORE]] = 0, IGNORE
 COARSE.flags.writeable = False
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 256 << 20
+# A colour picture is held twice, at 4 bytes a pixel, before it turns out to be no label mask.
+_MAX_COLOUR_PIXELS = MAX_PIXELS // 2
 _MAX_MATLAB_BYTES = 80 << 20
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels"
 _JPEG = b"\xff\xd8"
@@ -106,6 +108,8 @@ def read_mask(path: Path) -> Mask:
         return decode(image)
     if image.mode not in ("LA", "RGB", "RGBA"):
         raise ImageProblem(f"mode {image.mode}; a label mask has 8 bits, grey or palette")
+    if image.width * image.height > _MAX_COLOUR_PIXELS:
+        raise ImageProblem("a colour picture of many pixels; save the label mask as grey, or with a palette")
     pixels = decode(image)
     labels = pixels[..., 0]
     colours = pixels.shape[2] - (image.mode in ("LA", "RGBA"))
@@ -128,7 +132,8 @@ def read_photo(path: Path, *, upright: bool = False) -> Photo:
     _load(image)
     try:
         # Through RGBA, because Pillow warns about palettes with transparency.
-        colours = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
+        colours = image.convert("RGBA") if image.mode == "P" else image
+        colours = colours if colours.mode == "RGB" else colours.convert("RGB")
         return np.asarray(colours if turn is None else colours.transpose(turn))
     except _BROKEN as error:
         raise ImageProblem(f"truncated or damaged ({error})") from error

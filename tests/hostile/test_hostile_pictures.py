@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bounds import within_bounds
 from hypothesis import given
 from hypothesis import strategies as st
 from png import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, chunk, png
 
-from oshp_bench.datasets.images import ImageProblem, decode, open_image, read_photo
+from oshp_bench.datasets.images import ImageProblem, decode, open_image, read_mask, read_photo
 
 SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 KINDS = [(GREY, 1), (GREY, 2), (GREY, 4), (GREY, 8), (PALETTE, 1), (PALETTE, 4), (PALETTE, 8)]
@@ -66,3 +67,10 @@ def test_a_photo_with_fewer_rows_is_refused(tmp_path: Path) -> None:
         read_photo(tmp_path / "photo.png")
     (tmp_path / "photo.png").write_bytes(picture((RGB, 8), 5, 4, 4, 254))
     assert np.array_equal(read_photo(tmp_path / "photo.png"), np.full((4, 5, 3), 254))
+
+
+def test_a_large_colour_picture_as_a_mask_costs_little(tmp_path: Path) -> None:
+    # 32.5 million pixels of 4 bytes, held twice, would be 260 MB beside their file.
+    (tmp_path / "mask.png").write_bytes(picture((RGBA, 8), 5700, 5700, 5700, 7))
+    with within_bounds(0), pytest.raises(ImageProblem, match="a colour picture of many pixels"):
+        read_mask(tmp_path / "mask.png")
