@@ -133,12 +133,24 @@ def build_network(card: Card) -> LearnedMethod:
     return network_class(card.method).build(backbone, card.labels, card.way, _settings(card))
 
 
-def save_checkpoint(path: Path, card: Card, network: LearnedMethod) -> None:
-    """Writes weights and card, whole or not at all; the same give the same bytes."""
+def save_checkpoint(path: Path, card: Card, network: LearnedMethod, *, half: bool = False) -> None:
+    """Writes weights and card, whole or not at all; the same give the same bytes.
+
+    Args:
+        half: in float16, in half the space.
+
+    Raises:
+        OshpError: numbers that float16 cannot hold.
+    """
     about = {"format": CARD_FORMAT, "made_by": f"oshp-bench {__version__}", **as_table(card)}
     if card.architecture is None:
         del about["architecture"]
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        large = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+        if large:
+            raise OshpError(f"{_listed(large)} hold numbers that float16 cannot; keep the weights in float32")
     write_bytes(path, save(weights, {_KEY: canonical_json(about).decode()}))
 
 

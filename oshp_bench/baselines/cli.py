@@ -70,10 +70,11 @@ def main(
 ) -> None:
     """Predict a manifest's test pairs into OUT/kway and OUT/1way.
 
-    METHOD is a method from the list below. CHECKPOINT is a file written by oshp-train or published by EOP-Net's
-    authors. Predictions that exist are kept: run the same command again to continue after an interruption.
+    METHOD is a method from the list below, or one whose weights come with the package. CHECKPOINT is a file written by
+    oshp-train or published by EOP-Net's authors. Predictions that exist are kept: run the same command again to
+    continue after an interruption.
     """
-    predictor = find_method(method, Use(device, changes, side))
+    predictor = find_method(method, Use(device, changes, side), manifest)
     manifest = manifest or predictor.manifest
     if manifest is None:
         raise OshpError(f"{method} belongs to no shipped manifest; give --manifest")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oshp_bench.baselines.registry import METHODS, named
+from oshp_bench.baselines.shipped import checkpoints_of, shipped_checkpoint
 from oshp_bench.errors import MissingPackage, OshpError
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ class Predictor:
     check: Callable[[Manifest], None] = lambda _: None
 
 
-def find_method(text: str, use: Use) -> Predictor:
+def find_method(text: str, use: Use, manifest: str | None = None) -> Predictor:
     """The method that a user names, or that a checkpoint holds.
 
     Args:
         text: a name, or the path of a checkpoint.
+        manifest: see `open_network`.
 
     Raises:
         OshpError: there is none of that name; see also `open_network`.
@@ -69,7 +71,7 @@ def find_method(text: str, use: Use) -> Predictor:
         if use != Use():
             raise OshpError(f"{text} has no network; remove --device, --set and --side")
         return Predictor(text, METHODS[text].load(), METHODS[text].ways)
-    checkpoint = open_network(text, use)
+    checkpoint = open_network(text, use, manifest)
 
     def build(_manifest: Manifest, _source: Source) -> Method:
         from oshp_bench.baselines.inference import NetworkMethod
@@ -87,21 +89,26 @@ def find_method(text: str, use: Use) -> Predictor:
     )
 
 
-def open_network(text: str, use: Use) -> Checkpoint:
+def open_network(text: str, use: Use, manifest: str | None = None) -> Checkpoint:
     """A network on its device.
 
     Args:
-        text: the path of a checkpoint, by oshp-train or by EOP-Net's authors; or the name of a "frozen" method.
+        text: the path of a checkpoint, by oshp-train or by EOP-Net's authors; the name of one that comes with the
+            package, or of a method that has one; or the name of a "frozen" method.
+        manifest: the name or file of the manifest that a method's shipped checkpoint is for.
 
     Raises:
         OshpError: no such checkpoint or method, torch is missing, the device cannot be used, or a change is refused.
     """
-    path, known = Path(text), METHODS.get(text)
+    shipped = shipped_checkpoint(text, manifest)
+    path, known = shipped or Path(text), None if shipped else METHODS.get(text)
     if known is None and path.suffix not in _CHECKPOINTS and not path.exists():
         raise OshpError(f"{text}: no such method and no checkpoint; known: {', '.join(METHODS)}")
     if known and known.kind == "trained":
+        there = " and ".join(checkpoints_of(text))
         raise OshpError(
             f"{text} has to be trained: oshp-train --method {text} --manifest ..., then give its checkpoint here"
+            + (f"; the package has its weights for {there} alone" if there else "")
         )
     if known and known.kind == "rule":
         raise OshpError(f"{text} has no network; give a checkpoint, or {' or '.join(named('frozen'))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -124,6 +124,14 @@ class Manifest:
         """
         merge = self.dataset.merge
         return np.where(np.isin(merge, self.ids_of("novel")), 0, merge).astype(np.uint8)
+
+    def all_base(self) -> Manifest:
+        """The manifest with its novel classes as base, for networks that parse people's own photos.
+
+        It is called after its dataset, such as "ccp_all", as what is trained on it belongs to no fold.
+        """
+        classes = tuple(replace(spec, role="base") if spec.role == "novel" else spec for spec in self.classes)
+        return replace(self, name=f"{self.dataset.name}_all", classes=classes)
 
     @cached_property
     def coverage(self) -> tuple[Mapping[str, Any], ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oshp_bench.baselines.registry import named
+from oshp_bench.baselines.shipped import FOR_PHOTOS, shipped_checkpoints
 from oshp_bench.baselines.use import Use, open_network
 from oshp_bench.console import (
     FILE,
@@ -43,9 +44,8 @@ _SIDE = 512
 @click.argument("photos", nargs=-1, type=FILE)
 @click.option(
     "--checkpoint",
-    default="prototype-matching",
-    show_default=True,
-    help="A file written by oshp-train or published by EOP-Net's authors, or a method that needs no training.",
+    help="A file written by oshp-train or published by EOP-Net's authors, or a method that needs no training."
+    "  [default: the weights that come with the package, else prototype-matching]",
 )
 @click.option("--support", type=FILE, required=True, help="Photo of the annotated example.")
 @click.option("--mask", type=FILE, required=True, help="Its mask: an 8-bit PNG of class numbers; 255 is not annotated.")
@@ -62,7 +62,7 @@ _SIDE = 512
 @version_option
 def main(
     photos: tuple[Path, ...],
-    checkpoint: str,
+    checkpoint: str | None,
     support: Path,
     mask: Path,
     queries: tuple[Path, ...],
@@ -82,6 +82,7 @@ def main(
     not looked at. A class is known by its name, or by its class id where --names does not name it. Every other class is
     parsed by the example alone; to parse a learned class by the example, give it a name of its own.
     """
+    checkpoint = checkpoint or (FOR_PHOTOS if FOR_PHOTOS in shipped_checkpoints() else "prototype-matching")
     queries = (*queries, *photos)
     if not queries:
         raise OshpError("no photo to parse; give one or more, such as --query q1.jpg q2.jpg")

@@ -44,6 +44,11 @@ _HELP = "\n\n".join(
 @manifest_option(f"  [default: {_EMBEDDED}, which needs no data]")
 @root_option
 @click.option("--pack", type=FILE, help="Read training images from this file, written by oshp-tailor --pack.")
+@click.option(
+    "--all-classes",
+    is_flag=True,
+    help="Train on novel classes too, for oshp-parse; oshp-predict then refuses the checkpoint.",
+)
 @way_option("Train for k-way or 1-way parsing.  [default: the method's usual way]", both=False)
 @click.option("--method", help=f"What to train; see below.  [default: {REFERENCE}]")
 @click.option(
@@ -71,6 +76,7 @@ def main(
     manifest: str | None,
     root: Path | None,
     pack: Path | None,
+    all_classes: bool,
     way: str | None,
     method: str | None,
     preset: str | None,
@@ -115,6 +121,8 @@ def main(
         echo(as_toml(settings, commented=True), nl=False)
         return
     contract = load_manifest(manifest or _EMBEDDED)
+    if all_classes:
+        contract = contract.all_base()
     folder = out or Path("runs", f"{contract.name}-{settings.method}-{settings.way}way")
     inputs = [manifest_path(manifest or _EMBEDDED), pack, Path(settings.weights) if settings.weights else None]
     # A run that goes on may read its own settings.
@@ -133,14 +141,17 @@ def main(
         "-o",
         str(folder / "preds"),
     ]
-    predict = ["oshp-predict", str(outcome.checkpoint), *options]
+    after = ["oshp-predict", str(outcome.checkpoint), *options]
+    if all_classes:
+        example = ["--support", "s.jpg", "--mask", "s.png", "-o", str(folder / "parsed"), "photo.jpg"]
+        after = ["oshp-parse", "--checkpoint", str(outcome.checkpoint), *example]
     if as_json:
         result = {
             "checkpoint": str(outcome.checkpoint),
             "epoch": outcome.epoch,
             "validation": outcome.figure,
             "seconds": round(outcome.seconds, 1),
-            "next": predict,
+            "next": after,
         }
         echo(json.dumps(result))
         return
@@ -148,7 +159,7 @@ def main(
     echo(f"{outcome.checkpoint}: {settings.method}, {settings.way}-way, epoch {outcome.epoch}{figure}")
     more = "" if outcome.figure is None else ", validation.csv, curves.png, sheets/"
     echo(f"Look into {folder}: metrics.csv{more}")
-    echo(f"Predict: {shlex.join(predict)}")
+    echo(f"{'Parse' if all_classes else 'Predict'}: {shlex.join(after)}")
 
 
 if __name__ == "__main__":
