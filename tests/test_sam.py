@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bounds import within_bounds
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -172,3 +173,9 @@ def test_the_published_sizes_have_their_parameters(name: str, parameters: int) -
     with torch.device("meta"):
         sam = Sam(SIZES[name])
     assert sum(tensor.numel() for known, tensor in sam.named_parameters() if known != POSITIONS) == parameters
+
+
+def test_a_wrong_path_is_refused_before_the_largest_sam_is_built(tmp_path: Path) -> None:
+    # SAM ViT-H has 632 million parameters: 2.5 GB.
+    with within_bounds("sam-vit-h"), pytest.raises(OshpError, match=r"nowhere\.pth: cannot be read"):
+        build_backbone("sam-vit-h", weights=tmp_path / "nowhere.pth")

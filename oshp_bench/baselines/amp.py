@@ -46,7 +46,7 @@ class AMPSettings:
     resize: Literal["nearest", "bilinear"] = "nearest"
     """How logits come to image size; the authors take the nearest."""
     alpha: Annotated[float, Range(0, 1)] = at_test(0.25821)
-    """How far a support moves the rows of background and base classes, eq. (2)."""
+    """How far a support moves the rows of background and base classes, alpha of the proxy update."""
     imprints: Literal["whole", "asked"] = at_test("whole")
     """whole imprints every base class that the support shows. asked imprints those that are asked for, and all others
     are background; this differs 1-way."""
@@ -163,7 +163,7 @@ class AMP(LearnedMethod):
         return upsampled(logits, size)
 
     def adapt(self, support: Support) -> ImprintedRows:
-        """Imprints the support, section 3.2: one row for every novel class asked for, all at once."""
+        """Imprints the support: one row for every novel class asked for, all at once."""
         novel = tuple(label for label in support.classes if label not in self._base)
         ids = (*self._base, *novel)
         labels = row_numbers(support.whole if self.settings.imprints == "whole" else support.mask, ids)
@@ -200,7 +200,7 @@ class AMP(LearnedMethod):
         return labels, first, second
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
-        """Cross-entropy of background and all base classes, on queries and supports alike, section 3.1."""
+        """Cross-entropy of background and all base classes, on queries and supports alike."""
         images = torch.cat((batch.query_images, batch.support_images.flatten(0, 1)))
         masks = torch.cat((batch.query_masks, batch.support_masks.flatten(0, 1)))
         truth = row_numbers(masks, self._base)
@@ -214,7 +214,7 @@ class AMP(LearnedMethod):
 def imprinted(
     rows: Depths, features: Depths, labels: Tensor, new: int, alpha: float, unit: bool = False
 ) -> tuple[Depths, Tensor]:
-    """Moves the rows of what the labels show towards its proxies, eq. (2); appends those of new classes.
+    """Moves the rows of what the labels show towards its proxies (adaptive proxies); appends those of new classes.
 
     Args:
         rows: [R, C] at each depth. Row 0, background, always moves, the others where the labels show them.
@@ -246,7 +246,7 @@ def imprinted(
 
 
 def proxies(features: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Masked average pooling, eq. (1): the mean feature of every label's pixels, features resized by nearest.
+    """Masked average pooling: the mean feature of every label's pixels, features resized by nearest.
 
     No cell of the grid is resized: it counts as often as the pixels of a label take it. So no class is too small.
 

@@ -1,7 +1,7 @@
 """PANet (Wang et al., "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment", ICCV 2019).
 
-Equation numbers are that paper's. OSHP adapts the method in section 6.3 of its own: a training query has a support
-image for each of its classes; at test one support image stands for all of them, with one binary mask a class.
+The OSHP paper adapts it in its section 6.3: a training query has a support image for each of its classes; at test one
+support image stands for all of them, with one binary mask a class.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PANetSettings:
     """What makes one PANet differ from another."""
 
     scale: Annotated[float, Range(1e-3, 1e4)] = 20.0
-    """Factor of all cosines, alpha of eq. (3)."""
+    """Factor of all cosines, alpha of the paper."""
     alignment: Annotated[float, Range(0, 1e4)] = 1.0
     """Weight of the alignment loss; 0 leaves it out."""
     background: Literal["complement", "episode"] = "complement"
@@ -90,11 +90,11 @@ class PANet(LearnedMethod):
         return prototypes(support.features.expand(len(ids), -1, -1, -1)[:, None], fore[:, None], back[:, None])
 
     def parse(self, query: Tensor, task: Tensor, size: tuple[int, int]) -> Tensor:
-        """Scaled cosines with the prototypes, eq. (3) before its softmax."""
+        """Scaled cosines with the prototypes, which a softmax makes probabilities."""
         return stretched(self.scores(query, task), size)[0]
 
     def losses(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
-        """The loss of the queries, eq. (5), and the alignment loss, eq. (8), which is a mean over episodes.
+        """The loss of the queries, and the alignment loss, which is a mean over episodes.
 
         A class that no pixel of its support shows, as its crop lost it, is background in the query.
         """
@@ -136,7 +136,7 @@ class PANet(LearnedMethod):
         return self.settings.scale * similarity(features, vectors.expand(len(features), -1, -1))
 
     def alignment(self, features: Tensor, fore: Tensor, back: Tensor, query: Tensor, scores: Tensor) -> Tensor:
-        """The alignment loss of an episode, eq. (8): the predicted query parses the supports.
+        """The alignment loss of an episode: the predicted query parses the supports.
 
         Args:
             features: float [W, K, C, h, w]: of K supports of W ways.
@@ -158,7 +158,7 @@ class PANet(LearnedMethod):
 
 
 def prototypes(features: Tensor, fore: Tensor, back: Tensor) -> Tensor:
-    """Prototypes of background and W ways, eqs. (1) and (2): float [1 + W, C].
+    """Prototypes of background and W ways, by masked average pooling: float [1 + W, C].
 
     They are means over K supports; that of background is a mean over all ways, too.
 
@@ -172,7 +172,7 @@ def prototypes(features: Tensor, fore: Tensor, back: Tensor) -> Tensor:
 
 
 def query_prototypes(features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Prototypes of N queries under their own prediction on the feature grid, eq. (6).
+    """Prototypes of N queries under their own prediction on the feature grid.
 
     Args:
         features: float [N, C, h, w].

@@ -1,7 +1,7 @@
 """SG-One (Zhang et al., "SG-One: Similarity Guidance Network for One-Shot Semantic Segmentation", IEEE TCYB 2020).
 
-Equation numbers are that paper's. OSHP adapts the method in section 6.3 of its own: it runs on the embedding network of
-EOP-Net, and parses several classes at once with a background as in AGM, eq. (6) there.
+The OSHP paper adapts it in its section 6.3: it runs on the embedding network of EOP-Net, and parses several classes at
+once with a background as in AGM (eq. 6 of that paper).
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class SGOne(LearnedMethod):
         ]
 
     def task(self, support: BranchFeatures, masks: Tensor, ids: Tensor) -> Representatives:
-        """Representative vectors of N supports, eq. (1), of all pixels of their masks.
+        """Representative vectors of N supports, of all pixels of their masks.
 
         Args:
             masks: int64 [N, H, W] of class ids at any size.
@@ -221,7 +221,7 @@ class SGOne(LearnedMethod):
         The head gives each class two maps; that of background is a mean over the classes (OSHP, eq. (6)). For one
         class it is the original.
         """
-        attention = similarity(query.guidance, task.vectors)  # (2)
+        attention = similarity(query.guidance, task.vectors)
         guided = attention[:, :, None] * query.segmentation[:, None]
         votes = self.classify(guided.flatten(0, 1))
         return _joined(votes.view(*attention.shape[:2], *votes.shape[1:]), task)
