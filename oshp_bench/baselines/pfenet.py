@@ -38,6 +38,9 @@ class PFENetSettings:
     """How often training leaves out a channel of the reduced features, and one before a classifier."""
     auxiliary: Annotated[float, Range(0, 100)] = 1.0
     """Weight of the mean loss of the scales' own classifiers."""
+    foreground: Annotated[float, Range(0.01, 1000)] = 1.0
+    """What the loss of the object's pixels is multiplied by. The authors have no such factor; parts of people are so
+    small that few steps without it only teach that all is background."""
     rescue: bool = True
     """Where resizing loses an object, the cells that it touches stand for it; the authors' code then has an empty
     mask."""
@@ -187,9 +190,12 @@ class PFENet(LearnedMethod):
         merged = self.pyramid(query, task.vector, priors(task, high))
         truth = channels(batch.query_masks, targets, torch.ones_like(targets, dtype=torch.bool))
         size = truth.shape[1], truth.shape[2]
-        scales = [cross_entropy(upsampled(logits, size), truth) for logits in self.pyramid.auxiliary(merged.scales)]
+        factor = self.settings.foreground
+        scales = [
+            cross_entropy(upsampled(logits, size), truth, factor) for logits in self.pyramid.auxiliary(merged.scales)
+        ]
         return {
-            "query": cross_entropy(upsampled(self.classify(merged.fused), size), truth),
+            "query": cross_entropy(upsampled(self.classify(merged.fused), size), truth, factor),
             "auxiliary": self.settings.auxiliary * torch.stack(scales).mean(),
         }
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from oshp_bench.baselines.backbones.layers import Backbone, SeparableConv, kaiming, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, ParameterGroup, Progress, Support
-from oshp_bench.baselines.pieces.heads import ranked_logits
+from oshp_bench.baselines.pieces.heads import ranked_logits, sharp_nearest
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import (
     EMPTY,
@@ -54,6 +54,12 @@ class POPNetSettings:
     absent: bool = True
     """k-way: classes that the support lacks have a channel, too, with similarity 0, as in the authors' code. Without
     them a step on a CPU takes about a third of the time."""
+    foreground: Annotated[float, Range(0.01, 1000)] = 1.0
+    """1-way: what the loss of the target's pixels is multiplied by. The authors have no such factor; parts of people
+    are so small that few steps without it only teach that all is background."""
+    drawn: bool = True
+    """NPM's scales and shifts start as the authors' code draws them. Otherwise NPM starts as that of the EOP-Net paper,
+    which few steps need."""
     residual: bool = False
     """1-way: AGM adds the features to the attended ones, as it always does k-way."""
     recompute: bool = True
@@ -124,7 +130,7 @@ class POPNet(LearnedMethod):
         kaiming(self.infusion)
         self.memory = ReleasedMomentumPrototypes(labels.count, width, settings.alpha)
         self.agm = released_guidance(width, way, settings.residual)
-        self.npm = released_nearest(way)
+        self.npm = released_nearest(way) if settings.drawn else sharp_nearest()
         if settings.recompute:
             recompute(self)
 
@@ -203,10 +209,10 @@ class POPNet(LearnedMethod):
         mask = to_grid(batch.support_masks[:, 0], grid)
         task = self.task(support, mask, asked, progress.epoch < self.settings.warm_up)
         truth = channels(batch.query_masks, task.prototypes.ids, task.prototypes.present)
-        beta = self.beta(progress)
+        beta, factor = self.beta(progress), self.settings.foreground if batch.way == "1" else 1.0
         return {
-            "agm": beta * cross_entropy(self.agm_logits(query, task, size), truth),
-            "npm": (1 - beta) * cross_entropy(self.npm_logits(query, task, size), truth),
+            "agm": beta * cross_entropy(self.agm_logits(query, task, size), truth, factor),
+            "npm": (1 - beta) * cross_entropy(self.npm_logits(query, task, size), truth, factor),
         }
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:

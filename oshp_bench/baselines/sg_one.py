@@ -7,7 +7,7 @@ once with a background as in AGM (eq. 6 of that paper).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from oshp_bench.baselines.pieces.heads import mean_over
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.prototypes import EMPTY, asked_classes, channels, similarity
 from oshp_bench.episodes.episodes import Way
-from oshp_bench.errors import OshpError
+from oshp_bench.errors import OshpError, raise_problems
+from oshp_bench.ranges import Range, outside
 
 # The channels of the segmentation branch.
 _WIDTH = 128
@@ -49,6 +50,12 @@ class SGOneSettings:
     little towards the middle."""
     multiples: bool = True
     """The guidance convolution learns ten times as fast, and all biases twice as fast, as in the authors' code."""
+    foreground: Annotated[float, Range(0.01, 1000)] = 1.0
+    """1-way: what the loss of the target's pixels is multiplied by. The authors have no such factor; parts of people
+    are so small that few steps without it only teach that all is background."""
+
+    def __post_init__(self) -> None:
+        raise_problems(outside(self))
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class SGOne(LearnedMethod):
         super().__init__()
         settings = settings or SGOneSettings()
         self.ways = (way,)
-        self._multiples = settings.multiples
+        self.settings = settings
         # The query that was parsed last, with its taps: pairs of one query follow each other.
         self._parsed: tuple[BranchFeatures, Tensor] | None = None
         self.backbone = backbone
@@ -185,11 +192,12 @@ class SGOne(LearnedMethod):
         task = self.task(support, batch.support_masks[:, 0], ids)
         out = functional.pad(~task.ranked, (1, 0))[:, :, None, None]
         logits = stretched(self.logits(query, task), size).masked_fill(out, -torch.inf)
-        return {"query": cross_entropy(logits, channels(batch.query_masks, ids, task.present))}
+        factor = self.settings.foreground if batch.way == "1" else 1.0
+        return {"query": cross_entropy(logits, channels(batch.query_masks, ids, task.present), factor)}
 
     def parameter_groups(self, stage: int) -> list[ParameterGroup]:
         """Everything, the guidance convolution and biases at their multiples of the learning rate."""
-        if not self._multiples:
+        if not self.settings.multiples:
             return super().parameter_groups(stage)
         guidance = set(self.branches.guidance.parameters())
         return [

@@ -12,7 +12,13 @@ from oshp_bench.baselines.backbones.layers import Backbone, upsampled
 from oshp_bench.baselines.contract import Batch, Labels, LearnedMethod, Progress, Support
 from oshp_bench.baselines.eopnet.coarse import COARSE_IDS, HUMAN, CoarseSpace
 from oshp_bench.baselines.eopnet.settings import EOPNET_DEFAULTS, EOPNetSettings
-from oshp_bench.baselines.pieces.heads import Affine, AttentionGuidance, NearestPrototype, contrast, ranked_logits
+from oshp_bench.baselines.pieces.heads import (
+    AttentionGuidance,
+    NearestPrototype,
+    contrast,
+    ranked_logits,
+    sharp_nearest,
+)
 from oshp_bench.baselines.pieces.losses import cross_entropy
 from oshp_bench.baselines.pieces.memory import MomentumPrototypes, StaticPrototypes
 from oshp_bench.baselines.pieces.prototypes import (
@@ -26,9 +32,6 @@ from oshp_bench.baselines.pieces.prototypes import (
 )
 from oshp_bench.baselines.pieces.recompute import recompute
 from oshp_bench.episodes.episodes import Way
-
-# The slope that similarities in -1..1 start with on their way to logits.
-_SHARPNESS = 10.0
 
 
 @dataclass
@@ -129,7 +132,7 @@ class EOPNet(LearnedMethod):
 
     def new_npm(self) -> NearestPrototype:
         """NPM, with omega and omega_bg as they start."""
-        return NearestPrototype(Affine(_SHARPNESS), Affine(_SHARPNESS))
+        return sharp_nearest()
 
     def encode(self, images: Tensor) -> SpaceFeatures:
         """Both projections of the features G = g(I)."""

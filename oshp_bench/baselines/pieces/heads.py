@@ -10,6 +10,9 @@ from oshp_bench.baselines.backbones.layers import SeparableConv, kaiming, upsamp
 from oshp_bench.baselines.pieces.prototypes import Prototypes, similarity
 from oshp_bench.baselines.pieces.recompute import recomputed, recomputes
 
+# The slope that similarities in -1..1 start with on their way to logits.
+_SHARPNESS = 10.0
+
 
 class Affine(nn.Module):
     """One scale and one shift for a map of any shape."""
@@ -117,6 +120,11 @@ class NearestPrototype(nn.Module):
     def scaled(self, logits: Tensor) -> Tensor:
         """The logits times the learned factor, if there is one."""
         return logits if self.scaler is None else logits * self.scaler
+
+
+def sharp_nearest() -> NearestPrototype:
+    """NPM as it starts: omega and omega_bg have a slope of 10 and no shift."""
+    return NearestPrototype(Affine(_SHARPNESS), Affine(_SHARPNESS))
 
 
 def ranked_logits(logits: Tensor, classes: Prototypes, size: tuple[int, int]) -> Tensor:
