@@ -29,10 +29,15 @@ def test_claims_are_weighed_against_background() -> None:
     one = [[1.0, 0.0, 0.0, inf, -inf, -inf], [0.0, 3.0, 1.0, 5.0, 1.0, 2.0]]
     two = [[1.0, 2.0, -4.0, inf, 0.0, -inf], [1.0, 1.0, -2.0, 5.0, -inf, 3.0]]
     scores = [torch.tensor(each)[:, None] for each in (one, two)]
-    assert claimed(scores).tolist() == [[0, 1, 2, 0, 1, 2]]
+    assert claimed([([0], scores[0]), ([1], scores[1])], 2).tolist() == [[0, 1, 2, 0, 1, 2]]
+    # One answer for both classes, and one more for the second: the better of its two claims counts.
+    both = torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [2.0, 2.0, 1.0]])[:, None]
+    more = torch.tensor([[0.0, 5.0, 0.0], [2.5, 1.0, 0.5]])[:, None]
+    # Claims of 1: 2, 1, -2. Claims of 2: 1, 2, -1 and 2.5, -4, 0.5.
+    assert claimed([([0, 1], both), ([1], more)], 2).tolist() == [[2, 2, 2]]
     # Differences that single precision loses beside a background that is very far away.
     far = [torch.tensor([[-1e4], [each]])[:, None] for each in (0.5, 0.5001)]
-    assert claimed(far).tolist() == [[2]]
+    assert claimed([([0], far[0]), ([1], far[1])], 2).tolist() == [[2]]
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,9 @@ def test_parsing_takes_the_weights_of_the_package(box: Path, manifest: Manifest,
     save_drawn(box / f"{shipped.FOR_PHOTOS}.safetensors", card)
     told = json.loads(CliRunner().invoke(parse, arguments).stdout)
     assert told["network"]["checkpoint"] == "eopnet-fg-ccp_all.safetensors"
+    # Five is its dress, but here it may be anything that nobody has named.
+    assert told["classes"] == [{"number": 5, "name": "class 5", "learned": False}]
+    told = json.loads(CliRunner().invoke(parse, [*arguments, "--names", "5=dress"]).stdout)
     assert told["classes"] == [{"number": 5, "name": "dress", "learned": True}]
 
 

@@ -47,8 +47,22 @@ _SIDE = 512
     help="A file written by oshp-train or published by EOP-Net's authors, or a method that needs no training."
     "  [default: the weights that come with the package, else prototype-matching]",
 )
-@click.option("--support", type=FILE, required=True, help="Photo of the annotated example.")
-@click.option("--mask", type=FILE, required=True, help="Its mask: an 8-bit PNG of class numbers; 255 is not annotated.")
+@click.option(
+    "--support",
+    "supports",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="Photo of an annotated example; repeat it with its --mask for more.",
+)
+@click.option(
+    "--mask",
+    "masks",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="Its mask: a PNG of class numbers, 255 not annotated; or the JSON of labelme or COCO.",
+)
 @click.option("--query", "queries", type=FILE, multiple=True, help="A photo to parse; more photos may follow.")
 @out_option("Folder of the masks and overlays.", required=True)
 @click.option("--names", "names_text", help="Names of the numbers: 5=cape,7=boots, or a TOML or JSON file.")
@@ -63,8 +77,8 @@ _SIDE = 512
 def main(
     photos: tuple[Path, ...],
     checkpoint: str | None,
-    support: Path,
-    mask: Path,
+    supports: tuple[Path, ...],
+    masks: tuple[Path, ...],
     queries: tuple[Path, ...],
     out: Path,
     names_text: str | None,
@@ -74,56 +88,51 @@ def main(
     changes: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Parse PHOTOS into the classes of one annotated example.
+    """Parse PHOTOS into the classes of one annotated example, or of several.
 
     For every photo it writes OUT/NAME_mask.png with the class numbers, and OUT/NAME_overlay.png to look at.
 
     A class that the network learned in training is parsed as it was learned; in the paper's reading the example is then
-    not looked at. A class is known by its name, or by its class id where --names does not name it. Every other class is
-    parsed by the example alone; to parse a learned class by the example, give it a name of its own.
+    not looked at. A class is known by its name: in a JSON mask, by --names, or with --checkpoint by its class id. Every
+    other class is parsed by the example alone; to parse a learned class by the example, give it a name of its own.
     """
+    by_id = checkpoint is not None
     checkpoint = checkpoint or (FOR_PHOTOS if FOR_PHOTOS in shipped_checkpoints() else "prototype-matching")
     queries = (*queries, *photos)
     if not queries:
         raise OshpError("no photo to parse; give one or more, such as --query q1.jpg q2.jpg")
     outputs = _outputs(queries, out)
-    check_outputs(chain(*outputs), (support, mask, *queries, *map(Path, filter(None, (checkpoint, names_text)))))
+    check_outputs(chain(*outputs), (*supports, *masks, *queries, *map(Path, filter(None, (checkpoint, names_text)))))
 
-    from oshp_bench.datasets.images import ImageProblem, photo_size
-
-    problems = []
-    for query in queries:
-        try:
-            photo_size(query)
-        except ImageProblem as problem:
-            problems.append(f"{query}: {problem}")
-    raise_problems(problems)
+    _check_readable(queries)
     network = open_network(checkpoint, Use(device, changes, side))
 
-    from oshp_bench.datasets.images import at_path, read_photo, write_mask
+    from oshp_bench.datasets.images import write_mask
     from oshp_bench.datasets.palette import palette_bytes
     from oshp_bench.datasets.runs import label_counts
     from oshp_bench.files import written_whole
+    from oshp_bench.parse.annotations import read_examples
     from oshp_bench.parse.overlay import overlay
-    from oshp_bench.parse.own_photos import ExampleParser, own_classes, read_example, read_names
+    from oshp_bench.parse.own_photos import ExampleParser, own_classes, read_names, read_upright
 
     names = read_names(names_text) if names_text else {}
-    example = read_example(support, mask)
-    lacking = ", ".join(str(number) for number in chosen if number not in example.numbers)
+    examples, names = read_examples(supports, masks, names)
+    shown = sorted({number for example in examples for number in example.numbers})
+    lacking = ", ".join(str(number) for number in chosen if number not in shown)
     if lacking:
-        raise OshpError(f"{mask}: holds no class {lacking}; it has {', '.join(map(str, example.numbers))}")
-    classes = own_classes(sorted(set(chosen)) or example.numbers, names, network)
-    parse = ExampleParser(network, example, classes, network.card.test_side or _SIDE)
+        raise OshpError(f"{', '.join(map(str, masks))}: holds no class {lacking}; it has {', '.join(map(str, shown))}")
+    if not by_id:
+        # Nobody who names no checkpoint knows its class ids.
+        names = {number: f"class {number}" for number in shown} | names
+    classes = own_classes(sorted(set(chosen)) or shown, names, network)
+    parse = ExampleParser(network, examples, classes, network.card.test_side or _SIDE)
     called = {own.number: own.name for own in classes}
     palette = palette_bytes({0: "background", **called})
     if not as_json:
         echo(_announced(network, classes))
     results = []
     for query, (mask_file, overlay_file) in progress(zip(queries, outputs, strict=True), "photos", len(queries)):
-        try:
-            photo = read_photo(query, upright=True)
-        except ImageProblem as problem:
-            raise at_path(query, problem) from problem
+        photo = read_upright(query)
         parsed = parse(str(query), photo)
         write_mask(mask_file, parsed, palette)
         with written_whole(overlay_file) as file:
@@ -145,6 +154,23 @@ def main(
         echo(json.dumps({"network": network.about(), "classes": about, "photos": results}))
         return
     echo(f"Look at {out}")
+
+
+def _check_readable(photos: Sequence[Path]) -> None:
+    """Looks at every photo's size, before anything is computed.
+
+    Raises:
+        OshpError: every photo that cannot be read.
+    """
+    from oshp_bench.datasets.images import ImageProblem, photo_size
+
+    problems = []
+    for photo in photos:
+        try:
+            photo_size(photo)
+        except ImageProblem as problem:
+            problems.append(f"{photo}: {problem}")
+    raise_problems(problems)
 
 
 def _announced(network: Checkpoint, classes: Sequence[OwnClass]) -> str:

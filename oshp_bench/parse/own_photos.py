@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from oshp_bench.baselines.checkpoints import Checkpoint
 from oshp_bench.baselines.inference import NetworkMethod
-from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo, at_path, read_mask, read_photo
+from oshp_bench.datasets.images import IGNORE, ImageProblem, Mask, Photo, at_path, read_mask, read_photo, resize_nearest
 from oshp_bench.datasets.runs import label_counts
 from oshp_bench.errors import OshpError, raise_problems
 from oshp_bench.files import read_json, read_toml
 from oshp_bench.untrusted import shown
 
 _LONGEST_NAME = 40
+_MOST_PIXELS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,25 @@ class OwnClass:
     learned: bool
 
 
+def read_upright(path: Path) -> Photo:
+    """A photo, turned as its EXIF orientation says: uint8 [H, W, 3].
+
+    Raises:
+        OshpError: what is wrong with it.
+    """
+    try:
+        return read_photo(path, upright=True)
+    except ImageProblem as problem:
+        raise at_path(path, problem) from problem
+
+
 def read_example(photo_path: Path, mask_path: Path) -> Example:
     """Reads a support's photo and its mask.
 
     Raises:
         OshpError: what is wrong with either, different sizes, or a mask without a class.
     """
-    try:
-        photo = read_photo(photo_path, upright=True)
-    except ImageProblem as problem:
-        raise at_path(photo_path, problem) from problem
+    photo = read_upright(photo_path)
     try:
         mask = read_mask(mask_path)
     except ImageProblem as problem:
@@ -75,10 +87,35 @@ def read_example(photo_path: Path, mask_path: Path) -> Example:
             f"{mask_path}: {mask.shape[1]}x{mask.shape[0]} pixels, but {photo_path} has"
             f" {photo.shape[1]}x{photo.shape[0]} when it is upright; annotate the upright photo at its own size"
         )
+    return example_of(photo, mask, mask_path)
+
+
+def example_of(photo: Photo, mask: Mask, origin: Path) -> Example:
+    """An example; both pictures are shrunk where they have more pixels than anything is computed for.
+
+    Args:
+        origin: the mask's file, for the error.
+
+    Raises:
+        OshpError: a mask without a class.
+    """
+    height, width = computed_size(mask.shape[0], mask.shape[1])
+    if (height, width) != mask.shape:
+        photo = np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+        mask = resize_nearest(mask, height, width)
     example = Example(photo, mask)
     if not example.numbers:
-        raise OshpError(f"{mask_path}: holds no class (numbers from 1 to 254)")
+        raise OshpError(f"{origin}: holds no class (numbers from 1 to 254)")
     return example
+
+
+def computed_size(height: int, width: int) -> tuple[int, int]:
+    """The size that a photo of this size is parsed at; a larger one only gets larger pixels.
+
+    Scores of 20 classes take 80 bytes a pixel.
+    """
+    factor = min(1.0, math.sqrt(_MOST_PIXELS / (height * width)))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def read_names(text: str) -> dict[int, str]:
@@ -109,8 +146,15 @@ def _name_problems(number: str, name: object) -> Iterable[str]:
     # isdecimal alone takes digits of other scripts, too.
     if not (number.isascii() and number.isdecimal() and 0 < int(number[:4]) < IGNORE):
         yield f"{shown(number)} is no class number; write 1 to 254, such as 5=cape"
-    if not (isinstance(name, str) and name and name.isprintable() and len(name) <= _LONGEST_NAME):
-        yield f"{shown(name)} is no name of 1 to {_LONGEST_NAME} printable characters, such as 5=cape"
+    if problem := class_name_problem(name):
+        yield f"{problem}, such as 5=cape"
+
+
+def class_name_problem(name: object) -> str | None:
+    """Why something is no name of a class; None if it is one."""
+    if isinstance(name, str) and name and name.isprintable() and len(name) <= _LONGEST_NAME:
+        return None
+    return f"{shown(name)} is no name of 1 to {_LONGEST_NAME} printable characters"
 
 
 def own_classes(numbers: Sequence[int], names: Mapping[int, str], checkpoint: Checkpoint) -> tuple[OwnClass, ...]:
@@ -151,19 +195,22 @@ def own_classes(numbers: Sequence[int], names: Mapping[int, str], checkpoint: Ch
 
 
 class ExampleParser:
-    """Parses photos by one example: uint8 [H, W] of the classes' own numbers, 0 for background.
+    """Parses photos by examples: uint8 [H, W] of the classes' own numbers, 0 for background.
 
-    A k-way network parses all classes at once. A 1-way network parses one class after the other; a pixel that
-    several of them claim goes to one of them, see `claimed`.
+    A k-way network parses all classes of an example at once, a 1-way network one after the other. A pixel that several
+    answers claim goes to one class, see `claimed`.
 
     Args:
+        examples: each of them shows one of the classes or more.
         side: the longer side that photos are resized to, in pixels; None for native size.
     """
 
-    def __init__(self, checkpoint: Checkpoint, example: Example, classes: Sequence[OwnClass], side: int | None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, examples: Sequence[Example], classes: Sequence[OwnClass], side: int | None
+    ) -> None:
         self._method = NetworkMethod(checkpoint.network, side)
         self._together = "k" in checkpoint.network.ways
-        self._example = example
+        self._examples = examples
         self._classes = sorted(classes, key=lambda own: own.row)
         self._rows = np.zeros(256, np.uint8)
         self._rows[[own.number for own in classes]] = [own.row for own in classes]
@@ -175,34 +222,49 @@ class ExampleParser:
         Raises:
             OshpError: memory is too small.
         """
-        rows = tuple(own.row for own in self._classes)
-        if self._together:
-            best = self._method.scores(self._shown(name, photo, rows)).max(0).indices
+        asked = [episode for example in range(len(self._examples)) for episode in self._episodes(name, photo, example)]
+        if len(asked) == 1 and len(asked[0].classes) == len(self._classes):
+            best = self._method.scores(asked[0]).max(0).indices
         else:
-            best = claimed([self._method.scores(self._shown(name, photo, (row,))) for row in rows])
+            places = [own.row for own in self._classes]
+            best = claimed(
+                (([places.index(row) for row in episode.classes], self._method.scores(episode)) for episode in asked),
+                len(places),
+            )
         numbers = np.array([0, *(own.number for own in self._classes)], np.uint8)
-        return numbers.take(best.cpu().numpy())
+        return resize_nearest(numbers.take(best.cpu().numpy()), photo.shape[0], photo.shape[1])
 
-    def _shown(self, name: str, photo: Photo, rows: tuple[int, ...]) -> _Shown:
-        mask = self._rows.take(self._example.mask)
-        wanted = np.where(np.isin(mask, (*rows, IGNORE)), mask, 0).astype(np.uint8)
-        human = np.where(self._example.mask == IGNORE, IGNORE, self._example.mask > 0).astype(np.uint8)
-        return _Shown(f"query {name}", "support", rows, photo, self._example.photo, wanted, mask, human)
+    def _episodes(self, name: str, photo: Photo, number: int) -> list[_Shown]:
+        """What a network is asked about a photo, by one example."""
+        example = self._examples[number]
+        mask = self._rows.take(example.mask)
+        human = np.where(example.mask == IGNORE, IGNORE, example.mask > 0).astype(np.uint8)
+        shown = tuple(own.row for own in self._classes if own.number in example.numbers)
+        episodes = []
+        for rows in [shown] if self._together else [(row,) for row in shown]:
+            wanted = np.where(np.isin(mask, (*rows, IGNORE)), mask, 0).astype(np.uint8)
+            pictures = (photo, example.photo, wanted, mask, human)
+            episodes.append(_Shown(f"query {name}", f"support {number}", rows, *pictures))
+        return [episode for episode in episodes if episode.classes]
 
 
-def claimed(scores: Sequence[Tensor]) -> Tensor:
-    """Which of several 1-way answers wins each pixel: int64 [H, W], 0 for background, i for scores[i - 1].
+def claimed(answers: Iterable[tuple[Sequence[int], Tensor]], count: int) -> Tensor:
+    """Which class wins each pixel: int64 [H, W], 0 for background, i for the class at place i - 1.
 
-    The winner is the furthest above its background; where background is impossible for all, the highest.
+    The winner is the furthest above the background of its answer; where background is impossible for all, the highest.
 
     Args:
-        scores: float [2, H, W] each, background first.
+        answers: the places of some classes, and scores [1 + their number, H, W], background first.
+        count: the number of places.
     """
-    claims = []
-    # In double precision, as a method may put what is out of the question very far away.
-    for background, foreground in (score.double() for score in scores):
-        claims.append(torch.where(background.isneginf(), foreground, foreground - background))
-    return torch.stack([torch.zeros_like(claims[0]), *claims]).max(0).indices
+    claims: dict[int, Tensor] = {}
+    for places, scores in answers:
+        # In double precision, as a method may put what is out of the question very far away.
+        background, classes = scores[:1].double(), scores[1:].double()
+        for place, claim in zip(places, torch.where(background.isneginf(), classes, classes - background), strict=True):
+            claims[place] = torch.maximum(claims[place], claim) if place in claims else claim
+    nothing = torch.zeros_like(next(iter(claims.values())))
+    return torch.stack([nothing, *(claims[place] for place in range(count))]).max(0).indices
 
 
 @dataclass(frozen=True)
@@ -220,4 +282,4 @@ class _Shown:
 
     @property
     def query_size(self) -> tuple[int, int]:
-        return self.query_photo.shape[0], self.query_photo.shape[1]
+        return computed_size(self.query_photo.shape[0], self.query_photo.shape[1])
