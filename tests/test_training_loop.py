@@ -109,6 +109,17 @@ def test_the_best_epoch_is_the_one_that_validates_best(done: Path, manifest: Man
 
 
 @pytest.mark.slow
+def test_checkpoints_stay_if_asked_for(done: Path, manifest: Manifest, source: Source, tmp_path: Path) -> None:
+    trained(manifest, source, tmp_path, validate_every=0, keep_every=1)
+    assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == ["0001.safetensors", "0002.safetensors"]
+    kept = load_checkpoint(tmp_path / "epochs" / "0001.safetensors")
+    assert kept.card.training is not None and kept.card.training["epoch"] == 1
+    last = load_checkpoint(tmp_path / "epochs" / "0002.safetensors").network.state_dict()
+    assert same(last, weights(tmp_path))
+    assert same(last, weights(done))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_run_gives_the_same_bits(
     done: Path, manifest: Manifest, source: Source, tmp_path: Path, workers: int

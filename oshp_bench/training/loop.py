@@ -202,6 +202,8 @@ class _Epilogue:
                 self._save(folder.best, done, found)
         if last and ends:
             self._save(folder.last, done, found)
+        if last and settings.keep_every and (epoch + 1) % settings.keep_every == 0:
+            self._save(folder.kept(done), done, found)
         folder.save_state(
             {
                 "stage": stage,

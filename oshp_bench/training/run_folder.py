@@ -32,7 +32,8 @@ class RunFolder:
     - `run.json`, `settings.toml`: what is trained on what; a run goes on only with the same.
     - `metrics.csv`: losses, schedule, throughput and memory; `validation.csv`: figures by epoch.
     - `curves.png`: both as curves; `sheets/epoch-0005.png`: validation episodes.
-    - `last.pt`: everything to go on from; `best.safetensors`, `last.safetensors`: checkpoints for oshp-predict.
+    - `last.pt`: everything to go on from; `best.safetensors`, `last.safetensors`, `epochs/0005.safetensors`:
+      checkpoints for oshp-predict.
     - `tensorboard/`: the numbers of both tables for TensorBoard, where that is asked for.
 
     Args:
@@ -72,6 +73,10 @@ class RunFolder:
     @property
     def last(self) -> Path:
         return self.folder / "last.safetensors"
+
+    def kept(self, epoch: int) -> Path:
+        """The checkpoint of an epoch, counted from 1."""
+        return self.folder / "epochs" / f"{epoch:04d}.safetensors"
 
     def begin(self, computer: Mapping[str, str | int]) -> None:
         """Writes what the run is, and what it begins on: it may go on elsewhere, but then with other last bits."""

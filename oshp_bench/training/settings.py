@@ -78,6 +78,8 @@ class TrainSettings:
     """Epochs between two validations; 0 for none."""
     validation_pairs: Annotated[int | None, Range(1, 10**9)] = None
     """Number of the manifest's validation pairs to use, evenly spread; none for all."""
+    keep_every: Annotated[int, Range(0, 100_000)] = 0
+    """Epochs between two checkpoints that stay, as epochs/0005.safetensors; 0 keeps the best and the last alone."""
     workers: Annotated[int, Range(0, 64)] = 2
     """Processes that make samples; 0 makes them in the main process. The samples are the same."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
