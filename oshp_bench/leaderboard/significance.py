@@ -100,12 +100,22 @@ def _one_way(result: Result, way: Way) -> Result:
 
 
 def _difference(above: list[Result] | None, row: list[Result] | None, ranking: str) -> Difference | None:
-    if not above or not row:
-        return None
-    if len(above) > 1 or len(row) > 1:
-        return compare_runs(above, row, [ranking]).get(ranking)
-    first, second = (replace(result, figures={ranking: result.figures[ranking]}) for result in (above[0], row[0]))
-    return compare(first, second)[ranking]
+    return compare_rows(above, row, [ranking]).get(ranking) if above and row else None
+
+
+def compare_rows(first: Sequence[Result], second: Sequence[Result], names: Sequence[str]) -> dict[str, Difference]:
+    """The differences of two rows (second minus first): figure -> difference.
+
+    Args:
+        first, second: the results of the training runs of two methods, on the same pairs; one or several of either.
+        names: the figures.
+    """
+    if len(first) > 1 or len(second) > 1:
+        return compare_runs(first, second, names)
+    before, after = (
+        replace(result, figures={name: result.figures[name] for name in names}) for result in (first[0], second[0])
+    )
+    return compare(before, after)
 
 
 def _cells_of_runs(
