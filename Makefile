@@ -6,7 +6,14 @@ BIN := $(VENV)/bin
 RUN := PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1
 PYTEST := $(RUN) pytest --numprocesses $(JOBS) --dist worksteal
 
-.PHONY: help demo fast test format docs
+# What make table and make figure run: experiments/table$(TABLE).yaml, at a scale of experiments/common.yaml.
+TABLE ?= 5
+FIGURE ?= 7
+SCALE ?= quick
+CORES ?= 2
+EXPERIMENT := snakemake -s experiments/Snakefile --cores $(CORES) --config scale=$(SCALE) --configfile
+
+.PHONY: help demo table figure fast test format docs
 .DELETE_ON_ERROR:
 
 help:  ## lists the targets
@@ -14,6 +21,14 @@ help:  ## lists the targets
 
 demo: $(VENV)/ready  ## runs the main job on the embedded dataset: tailor, predict, train, score
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
+
+table: $(VENV)/ready  ## runs a table of the paper on the embedded dataset, TABLE=5 in 15 minutes on two cores
+	$(RUN) $(EXPERIMENT) experiments/table$(TABLE).yaml
+	@echo "Look at runs/experiments/$(SCALE)/table$(TABLE)/index.html and runs/experiments/$(SCALE)/board/index.html"
+
+figure: $(VENV)/ready  ## draws a figure of the paper from the embedded dataset, FIGURE=7 in 10 minutes
+	$(RUN) $(EXPERIMENT) experiments/figure$(FIGURE).yaml
+	@echo "Look at runs/experiments/$(SCALE)/figure$(FIGURE)*/index.html"
 
 fast: $(VENV)/ready  ## runs the fast tests; they need no data
 	$(PYTEST) -m "not slow"
