@@ -51,7 +51,7 @@ def test_the_projects_results_stand_beside_the_papers_tables(tmp_path: Path) -> 
     output = run("build", RESULTS, "-o", tmp_path / "site", "--no-reports")
     assert re.fullmatch(r".*index\.html: \d+ results, \d+ rows in \d+ tables\n", output.stdout)
     page = Page(tmp_path / "site" / "index.html")
-    methods = {load_result(path).method_name for path in RESULTS.rglob("*.json")}
+    methods = {load_result(path).method_name for path in RESULTS.rglob("ccp_*.json")}
     assert methods >= {"background", "class-prior", "copy-support"}
     published = {method.name for table in published_tables() for method in table.methods}
     assert len(published) == 9
