@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from eopnet_cases import LABELS, MIDDLE, SIZE, Strided, batch, blocks, network, steps, support
+from eopnet_cases import LABELS, MIDDLE, SIZE, WIDTH, Strided, batch, blocks, network, steps, support
 from torch import Tensor
 
 from oshp_bench.baselines.backbones.layers import upsampled
@@ -133,7 +133,7 @@ def test_everything_else_was_trained_with() -> None:
     """A setting that is added has to be put on one side or the other."""
     free = {each.name for each in fields(EOPNetFGSettings) if each.metadata}
     trained = {each.name for each in fields(EOPNetFGSettings)} - free
-    assert free == {"screening", "gate", "rivals", "layout", "mirror", "centre", "self_support"}
+    assert free == {"screening", "gate", "rivals", "layout", "offset", "mirror", "centre", "self_support"}
     for name in trained:
         with pytest.raises(OshpError, match=f"'{name}' is no setting of eopnet-fg that may change"):
             changed_at_test(EOPNetFGSettings(), [f"{name}=1"], "eopnet-fg")
@@ -236,3 +236,12 @@ def test_a_network_of_k_way_training_parses_1_way_behind_the_gate_with_rivals() 
     steps(net)
     # The target competes with the classes that are remembered, as it does when all of them are asked for.
     torch.testing.assert_close(parsed(net, HUMAN, (2,)) == 2, parsed(net, HUMAN, (1, 2, 3, 7)) == 2)
+
+
+def test_bonus_is_added_to_what_is_not_remembered_and_to_nothing_else() -> None:
+    with_it, without_it = gated(gate=True, offset=0.25), gated(gate=True)
+    for net in (with_it, without_it):
+        net.memory.rows[1] = torch.ones(WIDTH)  # type: ignore[operator]
+    ours, theirs = (scores(net, HUMAN, (1, 2, 7)) for net in (with_it, without_it))
+    torch.testing.assert_close(ours[:2], theirs[:2])
+    torch.testing.assert_close(ours[2:], theirs[2:] + 0.25)

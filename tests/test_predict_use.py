@@ -82,7 +82,7 @@ def test_settings_that_only_matter_at_test_can_be_changed(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
         "error: --set: 'alpha' is no setting of eopnet-fg that may change after training; screening, gate, rivals,"
-        " layout, mirror, centre, self_support can be set",
+        " layout, offset, mirror, centre, self_support can be set",
         "error: --set: gate is 2, not true or false",
     ]
 

@@ -20,9 +20,10 @@ At test, behind the gate:
    nothing that was asked for, hence background. It is what makes the gate usable in 1-way, too.
 6. layout: people are built alike, so the support's mask, brought from its person's box to the query's and blurred,
    adds to the cosines.
-7. mirror: prototypes, cosines and coarse logits are means over the photo and its mirror image.
-8. centre: cosines are taken after the mean feature of the support's person is subtracted.
-9. self_support: prototypes are averaged with those of the query's own pixels, from a first parse.
+7. offset: a number is added to the cosines of classes that are not remembered, as the layout raises them above rivals.
+8. mirror: prototypes, cosines and coarse logits are means over the photo and its mirror image.
+9. centre: cosines are taken after the mean feature of the support's person is subtracted.
+10. self_support: prototypes are averaged with those of the query's own pixels, from a first parse.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ class LaidOutPrototypes(SpacePrototypes):
     Attributes:
         layout: float [1, K, h, w]: 1 where the support's mask has a slot's class, cut to the support's person.
         centre: float [1, C]: what is subtracted from features and prototypes before cosines.
+        offset: float [1, K]: what is added to the cosines of classes that are not remembered.
     """
 
     layout: Tensor
     centre: Tensor
+    offset: Tensor
 
 
 class EOPNetFG(EOPNet):
@@ -162,7 +165,10 @@ class EOPNetFG(EOPNet):
         rows, columns = _box(human[0])
         layout = class_weights(to_grid(support.mask, grid), task.asked)[:, :, rows, columns]
         centre = pooled(features.fine, human[:, None].float())[0][:, 0] * self.settings.centre
-        return LaidOutPrototypes(task.fine, task.coarse, task.asked[:, : len(classes)], layout, centre)
+        learned = self.learned_classes()
+        fresh = torch.tensor([[number not in learned for number in (*classes, *rivals)]], device=centre.device)
+        offset = self.settings.offset * fresh
+        return LaidOutPrototypes(task.fine, task.coarse, task.asked[:, : len(classes)], layout, centre, offset)
 
     def coarse_logits(self, query: SpaceFeatures, task: SpacePrototypes, size: tuple[int, int]) -> Tensor:
         """As EOPNet's, averaged over the views of the query."""
@@ -180,7 +186,7 @@ class EOPNetFG(EOPNet):
         layout = self.settings.layout * _laid_out(task.layout, small[0])
 
         def closeness(vectors: Tensor) -> Tensor:
-            cosines = _mean([similarity(view, vectors) for view in views]) + layout
+            cosines = _mean([similarity(view, vectors) for view in views]) + layout + task.offset[:, :, None, None]
             return cosines.masked_fill(~task.fine.present[:, :, None, None], -_NEVER)
 
         close = closeness(vectors)

@@ -79,6 +79,8 @@ class EOPNetFGSettings(EOPNetSettings):
     # the other.
     layout: Annotated[float, Range(0, 1000)] = at_test(0.8)
     """Weight of the support's layout beside the cosines, 0 for none."""
+    offset: Annotated[float, Range(-2, 2)] = at_test(0.0)
+    """Added to the cosines of classes that are not remembered; below 0 they are found less."""
     mirror: bool = at_test(False)
     """Prototypes, cosines and coarse logits are means over a photo and its mirror image; takes twice the time."""
     centre: bool = at_test(False)
