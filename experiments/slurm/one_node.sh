@@ -3,10 +3,11 @@
 # Run as root: apt-get install slurm-wlm munge && sh experiments/slurm/one_node.sh start|stop
 set -eu
 folder="${SLURM_FOLDER:-/tmp/oshp-slurm}"
-conf="$folder/slurm.conf"
+# Steps of a job look for it here, whatever the environment says.
+conf=/etc/slurm/slurm.conf
 
 start() {
-  mkdir -p "$folder/state" "$folder/spool" /run/munge /etc/munge
+  mkdir -p "$folder/state" "$folder/spool" /run/munge /etc/munge "$(dirname "$conf")"
   chown munge: /run/munge /etc/munge
   [ -f /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 status=none; }
   chown munge: /etc/munge/munge.key
@@ -36,11 +37,10 @@ MpiDefault=none
 NodeName=$(hostname -s) CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-  SLURM_CONF="$conf" slurmctld
-  SLURM_CONF="$conf" slurmd
+  slurmctld
+  slurmd
   sleep 3
-  SLURM_CONF="$conf" sinfo
-  echo "export SLURM_CONF=$conf"
+  sinfo
 }
 
 stop() {
