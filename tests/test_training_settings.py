@@ -50,6 +50,7 @@ PAPER: dict[str, Any] = {
     "test_side": None,
     "validate_every": 5,
     "validation_pairs": None,
+    "keep_every": 0,
     "workers": 2,
     "seed": 0,
     "augmentation": {
