@@ -66,7 +66,7 @@ def build_backbone(
         raise OshpError(
             f"{name} needs a file of pretrained weights, such as {recipe.files}; or ask for a start from random weights"
         )
-    if pretrained and weights is not None and not weights.exists():  # before a large network is built
+    if pretrained and weights and not (name.startswith(HUB) or weights.exists()):  # before a large network is built
         raise OshpError(f"{weights}: cannot be read (No such file or directory); check the path")
     backbone = recipe.build(width or recipe.width)
     if pretrained:
