@@ -13,7 +13,7 @@ SCALE ?= quick
 CORES ?= 2
 EXPERIMENT := snakemake -s experiments/Snakefile --cores $(CORES) --config scale=$(SCALE) --configfile
 
-.PHONY: help demo table figure fast test format docs
+.PHONY: help demo table figure fast test types tests format docs
 .DELETE_ON_ERROR:
 
 help:  ## lists the targets
@@ -36,7 +36,13 @@ fast: $(VENV)/ready  ## runs the fast tests; they need no data
 test: $(VENV)/ready  ## runs ruff, mypy and all tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(MAKE) --jobs=2 types tests
+
+# Side by side, as mypy keeps one core busy for a minute.
+types: $(VENV)/ready
 	$(BIN)/mypy
+
+tests: $(VENV)/ready
 	$(PYTEST)
 
 format: $(VENV)/ready  ## formats the code and mends what ruff can mend
