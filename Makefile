@@ -36,7 +36,7 @@ fast: $(VENV)/ready  ## runs the fast tests; they need no data
 test: $(VENV)/ready  ## runs ruff, mypy and all tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(MAKE) --jobs=2 types tests
+	$(MAKE) --no-print-directory --jobs=2 types tests
 
 # Side by side, as mypy keeps one core busy for a minute.
 types: $(VENV)/ready
