@@ -22,11 +22,11 @@ help:  ## lists the targets
 demo: $(VENV)/ready  ## runs the main job on the embedded dataset: tailor, predict, train, score
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
 
-table: $(VENV)/ready  ## runs a table of the paper on the embedded dataset, TABLE=5 in 15 minutes on two cores
+table: $(VENV)/ready  ## runs a table of the paper on the embedded dataset, TABLE=5 by default
 	$(RUN) $(EXPERIMENT) experiments/table$(TABLE).yaml
 	@echo "Look at runs/experiments/$(SCALE)/table$(TABLE)/index.html and runs/experiments/$(SCALE)/board/index.html"
 
-figure: $(VENV)/ready  ## draws a figure of the paper from the embedded dataset, FIGURE=7 in 10 minutes
+figure: $(VENV)/ready  ## draws a figure of the paper from the embedded dataset, FIGURE=7 by default
 	$(RUN) $(EXPERIMENT) experiments/figure$(FIGURE).yaml
 	@echo "Look at runs/experiments/$(SCALE)/figure$(FIGURE)*/index.html"
 

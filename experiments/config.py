@@ -10,7 +10,6 @@ from oshp_bench.baselines.registry import METHODS
 from oshp_bench.errors import OshpError, raise_problems
 
 Settings = tuple[str, ...]
-Made = TypeVar("Made")
 _MEMBERS = ("scale", "scales", "tables", "lists", "datasets", "out", "only", "complexity")
 
 
@@ -95,6 +94,9 @@ class Table:
         return next((other for other in self.rows if other.name == wanted and other is not row), None)
 
 
+Made = TypeVar("Made", Scale, Row, Table)
+
+
 def read_config(config: Mapping[str, Any]) -> tuple[Scale, tuple[Table, ...]]:
     """Reads the merged configuration of Snakemake.
 
@@ -150,7 +152,7 @@ def _problems(table: Table, scale: str) -> Iterator[str]:
 
 def _made(kind: type[Made], table: Mapping[str, Any], where: str, problems: list[str]) -> Made | None:
     """A dataclass from a table of the YAML; mistakes are added to problems."""
-    known = {member.name: member for member in fields(kind)}  # type: ignore[arg-type]
+    known = {member.name: member for member in fields(kind)}
     needed = [n for n, m in known.items() if m.default is MISSING and m.default_factory is MISSING]
     wrong = [f"{where}: no member is called {name}; known: {', '.join(known)}" for name in table if name not in known]
     wrong += [f"{where}: {name} is missing" for name in needed if name not in table]

@@ -67,6 +67,11 @@ def _watched(environment: Mapping[str, str]) -> int | None:
         sys.exit("the workflow has ended")
 
 
+def _stop(number: int, _frame: object) -> None:
+    # The command dies with this process.
+    raise InterruptedError(f"stopped by {signal.Signals(number).name}")
+
+
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
@@ -137,6 +142,8 @@ def main() -> None:
     commands = [words[start + 1 : end] for start, end in zip(places, [*places[1:], None], strict=True)]
     log = options.out / "logs" / options.cell / f"{options.step}.log"
     said = failed_folder(options.out) / f"{options.cell}-{options.step}.txt"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         for folder in (log.parent, said.parent, *([Path(options.done).parent] if options.done else [])):
             folder.mkdir(parents=True, exist_ok=True)

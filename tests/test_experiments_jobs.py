@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,6 +87,25 @@ def test_jobs_end_with_their_workflow(tmp_path: Path) -> None:
             _, said = job.communicate(timeout=60)
     assert job.returncode == 1
     assert "killed by SIGKILL" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_step_is_told_in_a_line_and_its_command_ends(tmp_path: Path, number: signal.Signals) -> None:
+    commands = words(tmp_path, ["sh", "-c", "echo $$; exec sleep 600"], options=["--done", str(tmp_path / "d")])
+    with subprocess.Popen(commands, env=environment(), stderr=subprocess.PIPE, text=True) as job:
+        part = tmp_path / ".d.part"
+        while not (part.exists() and part.read_text().endswith("\n")):
+            assert job.poll() is None
+        job.send_signal(number)
+        _, said = job.communicate(timeout=60)
+    assert job.returncode == 1
+    (line,) = said.splitlines()
+    assert f"failed at train: stopped by {number.name}; log: " in line
+    assert not (tmp_path / "d").exists()
+    child = int(part.read_text())
+    end = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and "State:\tZ" not in Path(f"/proc/{child}/status").read_text():
+        assert time.monotonic() < end
 
 
 def test_gpus_are_given_out_one_by_one(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 # Starts SLURM on this machine alone, from Debian's packages, to try the profile: one node, one partition, all cores.
 # Run as root: apt-get install slurm-wlm munge && sh experiments/slurm/one_node.sh start|stop
 set -eu
-folder="${SLURM_FOLDER:-/tmp/oshp-slurm}"
+# State, logs and process ids.
+folder="${SLURM_FOLDER:-/run/oshp-slurm}"
 # Steps of a job look for it here, whatever the environment says.
 conf=/etc/slurm/slurm.conf
 
